@@ -1,0 +1,44 @@
+"""What happened, for those who watch: logs now, metrics and traces with them.
+
+An observer is a callable that takes an event; it never blocks and never raises.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """One request is over, whatever became of it. Times in seconds."""
+
+    request_id: str
+    method: str
+    path: str
+    status: int
+    duration_s: float
+    caller: str
+    target: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """One attempt at a target failed; `error` is our own text, never a body or a key."""
+
+    request_id: str
+    target: str
+    attempt: int
+    error: str
+
+
+Event = RequestEnded | AttemptFailed
+
+
+class Observer(Protocol):
+    """Someone who is told."""
+
+    def __call__(self, event: Event, /) -> None: ...
+
+
+def ignore(_: Event, /) -> None:
+    """The observer of those who do not want to know."""

@@ -1,0 +1,94 @@
+"""The values that travel between the layers, and the one protocol that answers calls.
+
+    web --Call--> engine --Call--> Backend --> Completion            (one body)
+                                           \\-> Answer, bytes by bytes (a stream)
+
+All of them are frozen; a changed call is a new one (`dataclasses.replace`).
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Protocol
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+"""Header pairs as they stand on the wire; names in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who is calling, once the door has let them in."""
+
+    name: str
+
+
+ANONYMOUS = Identity("anonymous")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a model API.
+
+    `body` is what would be sent: the client's own bytes unless something had to change. `payload`
+    is the same, parsed, to look at and never to write to. `headers` are those of the client that
+    may travel on. `path` is relative to the base URL, without a leading slash.
+    """
+
+    path: str
+    body: bytes = b""
+    payload: Mapping[str, Any] = MappingProxyType({})
+    model: str = ""
+    stream: bool = False
+    request_id: str = ""
+    identity: Identity = ANONYMOUS
+    headers: RawHeaders = ()
+    method: str = "POST"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole answer: status below 400, the headers that may travel on, the body as it came."""
+
+    status: int
+    headers: RawHeaders
+    body: bytes
+
+
+class Answer(Protocol):
+    """An answer that has begun: its status is known and its first bytes are in hand.
+
+    Iterating gives the body's bytes as they arrive; raises only `BackendError`s.
+    """
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> RawHeaders: ...
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+class Backend(Protocol):
+    """Something that answers calls: an upstream server or a model in this process.
+
+    Raises only `BackendError` and its children. Cancelling a call closes whatever it had opened.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    async def complete(self, call: Call) -> Completion:
+        """Answer with one body."""
+        ...
+
+    def stream(self, call: Call) -> AbstractAsyncContextManager[Answer]:
+        """Answer piece by piece.
+
+        Entering means that the answer has begun (status known, first bytes held); leaving means
+        that everything is closed, also on cancellation.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Give back every connection, thread and model."""
+        ...
