@@ -145,7 +145,7 @@ class BackendError(RelayError):
     type = "upstream_error"
 
 
-class NothingSent:
+class NothingSent(Exception):
     """Marks a failure before the first byte of the request left us: asking again is safe."""
 
 

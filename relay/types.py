@@ -8,8 +8,7 @@ All of them are frozen; a changed call is a new one (`dataclasses.replace`).
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
@@ -37,7 +36,7 @@ class Call:
 
     path: str
     body: bytes = b""
-    payload: Mapping[str, Any] = MappingProxyType({})
+    payload: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
     stream: bool = False
     request_id: str = ""

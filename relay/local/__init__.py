@@ -3,63 +3,22 @@
 A local model is one small class (`LocalModel`): a blocking generator of text pieces. The relay
 gives it a thread, turns its pieces into chunks, and handles stop strings, limits, usage and
 cancellation.
-An engine with a wire format of its own implements `relay.types.Backend` instead (see `llama.py`).
+An engine with a wire format of its own implements `LocalBackend` instead (see `llama.py`).
 
     RELAY_LOCAL                  what answers
     smollm2                      the bundled small model, through xllamacpp
     llama:PATH.gguf              any GGUF file, through xllamacpp
     echo                         repeats the question; needs nothing
-    package.module:attribute     a LocalModel, a Backend, or a callable that returns one
-    NAME or NAME:OPTION          an entry point of the group `relay.local`
+    package.module:attribute     a LocalModel, a LocalBackend, or a callable that returns one
+    NAME                         an entry point of the group `relay.local`
+
+    model.py     the protocols                     opening.py   from a name to a backend
+    threaded.py  a LocalModel as a backend         llama.py     GGUF files
+    turns.py     who may generate, who waits       feed.py      from a thread to the event loop
+    chunks.py    the wire                          stop.py      stop strings
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from relay.local.model import LocalBackend, LocalModel, Prompt
+from relay.local.opening import as_backend, open_local
 
-from relay.schema import ModelCard
-from relay.types import Backend
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What a local model is asked.
-
-    `messages` is the whole conversation as role dicts (normalised when the operator wants that);
-    `query` and `history` are the same in ChatGLM's form, the system prompt in front of every
-    query. `options` is the request without its messages: temperature, seed and whatever else the
-    client sent.
-    """
-
-    messages: Sequence[dict[str, Any]]
-    query: str
-    history: Sequence[tuple[str, str]]
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-class LocalModel(Protocol):
-    """The simplest door to a model of one's own.
-
-    Optional: `name` (default: the class name in lower case), and `count_tokens(text) -> int` for
-    `usage` (default: the pieces that were generated, and the words of the prompt).
-    """
-
-    def generate(self, prompt: Prompt) -> Iterator[str]:
-        """Yield the answer piece by piece; runs in a thread, is closed when nobody listens."""
-        ...
-
-
-class LocalBackend(Backend, Protocol):
-    """A backend in this process: it also knows its models and when it is ready."""
-
-    def cards(self) -> Sequence[ModelCard]:
-        """The models it has."""
-        ...
-
-    def start(self) -> None:
-        """Begin to load, in the background; called once, from the event loop."""
-        ...
-
-    def state(self) -> str:
-        """`ready`, `loading`, or one sentence that says why it cannot answer."""
-        ...
+__all__ = ["LocalBackend", "LocalModel", "Prompt", "as_backend", "open_local"]

@@ -1,0 +1,50 @@
+# `make run` and `make test` are all that is ever typed; the rest is for those who change relay.
+
+.DEFAULT_GOAL := help
+.PHONY: run test check lock format clean help chromium
+.DELETE_ON_ERROR:
+
+SHELL := /bin/sh
+BIN := .venv/bin
+LOCKS := requirements/run.txt requirements/smollm2.txt
+
+run: .venv/run.stamp ## install what is missing and start relay on http://127.0.0.1:8000 (ARGS="--port 9000")
+	@exec $(BIN)/relay serve $(ARGS)
+
+test: .venv/test.stamp chromium ## install what the tests need and run them all (ARGS="tests/test_layers.py --no-cov")
+	@$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95 $(ARGS)
+
+check: .venv/test.stamp ## formatting, lint, types, layers, locks: nothing is changed
+	@$(BIN)/ruff format --check --quiet --diff .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/python -m pytest --quiet --no-header tests/test_layers.py
+	@$(BIN)/python requirements/lock.py --check
+
+format: .venv/test.stamp ## format the code, sort the imports
+	@$(BIN)/ruff check --quiet --fix --select I .
+	@$(BIN)/ruff format --quiet .
+
+lock: .venv/test.stamp ## lock the requirements of pyproject.toml (ARGS=--upgrade), write .env.example
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python requirements/lock.py $(ARGS)
+	@$(BIN)/python -c 'import relay.settings as s; print(s.env_example(), end="")' >.env.example
+
+clean: ## remove what was made here, .venv included
+	@rm -rf .venv build dist .coverage .coverage.* coverage.xml htmlcov
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find relay tests -name __pycache__ -prune -exec rm -rf {} +
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+.venv/run.stamp: $(LOCKS) pyproject.toml scripts/venv
+	@scripts/venv $(LOCKS)
+	@touch $@
+
+.venv/test.stamp: .venv/run.stamp requirements/test.txt
+	@scripts/venv requirements/test.txt
+	@touch $@
+
+# The browser tests drive a real Chromium.
+chromium:
+	@command -v chromium >/dev/null || scripts/debian chromium

@@ -1,0 +1,282 @@
+"""The one place that builds things: settings in, a running relay out.
+
+Settings --> backends --> Router --> Engine --> routes --> Door --> Cors --> uvicorn
+"""
+
+import asyncio
+import math
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from sse_starlette.sse import AppStatus
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from relay import __version__
+from relay.engine import Engine
+from relay.errors import (
+    InvalidRequest,
+    MethodNotAllowed,
+    RelayError,
+    RouteNotFound,
+)
+from relay.keys import Keyring
+from relay.local import LocalBackend, LocalModel, as_backend, open_local
+from relay.routing import LOCAL, Router
+from relay.schema import field_path
+from relay.settings import Settings, load_settings
+from relay.telemetry import logs
+from relay.types import Backend
+from relay.upstream import open_upstream
+from relay.web import documentation
+from relay.web.chat import ChatEndpoint
+from relay.web.cors import Cors, Origins
+from relay.web.door import CLIENT_CLOSED_REQUEST, Door, internal_error
+from relay.web.models import Models
+from relay.web.pages import STATIC, PageFiles, pages_router
+from relay.web.presence import ClientLeft, Presence
+from relay.web.replies import answer_headers, visit
+from relay.web.websocket import ChatSocket
+
+BACKLOG = 2048
+KEEP_ALIVE_S = 75
+"""How long a client's idle connection is kept: longer than common proxies keep theirs."""
+
+MAX_FRAME_BYTES = 1024 * 1024
+"""The largest WebSocket frame that is read."""
+
+SHUTDOWN_MARGIN_S = 2.0
+"""What uvicorn waits beyond the grace, for answers that we have ended to be written out."""
+
+
+class Relay:
+    """A built relay: the ASGI application, and what has to be started and stopped with it."""
+
+    def __init__(
+        self, settings: Settings, *, local: LocalModel | LocalBackend | None = None
+    ) -> None:
+        self.settings = settings
+        self.presence = Presence()
+        self._upstreams: dict[str, Backend] = {
+            upstream.name: open_upstream(upstream) for upstream in settings.all_upstreams()
+        }
+        self._local = self._open_local(local)
+        self._router = Router(
+            mode=settings.mode,
+            upstreams=self._upstreams,
+            local=self._local,
+            models=settings.models,
+            history=settings.history,
+        )
+        self._app = self._build()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    def state(self) -> str:
+        """`ready`, or what is missing."""
+        if self._router.serving == LOCAL and self._local is not None:
+            return self._local.state()
+        return "ready"
+
+    def _open_local(self, given: LocalModel | LocalBackend | None) -> LocalBackend | None:
+        settings = self.settings
+        if given is not None:
+            return as_backend(given, settings)
+        needed = (
+            settings.mode == "local"
+            or not self._upstreams
+            or any(target.local for model in settings.models for target in model.targets)
+        )
+        return open_local(settings.local, settings) if needed else None
+
+    def _build(self) -> ASGIApp:
+        settings = self.settings
+        observe = logs.observer()
+        keyring = Keyring(key.get_secret_value() for key in settings.api_keys)
+        origins = Origins(settings.cors_origins, guarded=not keyring.empty)
+        engine = Engine(self._router, retries=settings.retries, observe=observe)
+        models = Models(engine, self._local, default=settings.default_model)
+        chat = ChatEndpoint(
+            engine,
+            self.presence,
+            max_body_bytes=settings.max_body_bytes,
+            body_timeout_s=settings.body_timeout_s,
+        )
+        app = FastAPI(
+            title="relay",
+            version=__version__,
+            lifespan=self._lifespan,
+            redoc_url=None,
+            redirect_slashes=False,
+        )
+        app.post("/v1/chat/completions", **documentation.CHAT)(_answered_by(chat))
+        app.include_router(models.router(self.presence))
+        app.include_router(pages_router(self.state))
+        app.mount("/static", PageFiles(directory=STATIC), name="static")
+        socket = ChatSocket(engine, models, keyring=keyring, origins=origins)
+        app.router.routes.append(WebSocketRoute("/ws", socket))
+        documentation.document(app)
+        for kind in (RelayError, HTTPException, RequestValidationError, ClientLeft, Exception):
+            app.add_exception_handler(kind, _answer_error)
+        door = Door(app, keyring=keyring, observe=observe)
+        return Cors(
+            door,
+            origins=origins,
+            credentials=settings.cors_credentials,
+            methods=settings.cors_methods,
+            headers=settings.cors_headers,
+            max_age_s=settings.cors_max_age_s,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        if self._local is not None:
+            self._local.start()
+        try:
+            yield
+        finally:
+            for backend in (*self._upstreams.values(), self._local):
+                if backend is not None:
+                    await backend.aclose()
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with open answers ended cleanly when their time is over, and an exit code of 0."""
+
+    def __init__(self, config: uvicorn.Config, presence: Presence, grace_s: float) -> None:
+        super().__init__(config)
+        self._presence = presence
+        self._grace_s = grace_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting; give open answers their grace; end the rest."""
+        timer = asyncio.get_running_loop().call_later(self._grace_s, self._presence.end_all)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
+            # A stop that was asked for is a success: uvicorn would raise the signal once more.
+            self._captured_signals.clear()
+
+
+def create_app(
+    settings: Settings | None = None, *, local: LocalModel | LocalBackend | None = None
+) -> Relay:
+    """The relay as an ASGI application, for a server of one's own.
+
+    Raises:
+        SettingsError: a setting is wrong, or the local backend it names is not there.
+    """
+    return Relay(settings or load_settings(), local=local)
+
+
+def serve(
+    settings: Settings | None = None,
+    *,
+    local: LocalModel | LocalBackend | None = None,
+    announce: Callable[[int], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; without settings, from the environment and its files.
+
+    `announce` is called once, with the port, when the address is the relay's.
+
+    Raises:
+        SettingsError: a setting is wrong, or the local backend it names is not there.
+        OSError: the address cannot be listened on.
+    """
+    settings = settings or load_settings()
+    logs.configure(settings.log_level, settings.log_format)
+    relay = Relay(settings, local=local)
+    listener = listen(settings.host, settings.port)
+    if announce is not None:
+        announce(listener.getsockname()[1])
+    build_server(relay).run(sockets=[listener])
+
+
+def build_server(relay: Relay) -> Server:
+    """uvicorn around a relay, configured and not yet running."""
+    # Open streams are ended by our own presence, after their grace; not by this library at once.
+    AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # untyped there
+    grace_s = relay.settings.shutdown_grace_s
+    config = uvicorn.Config(
+        relay,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME_BYTES,
+        interface="asgi3",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=math.ceil(grace_s + SHUTDOWN_MARGIN_S),
+    )
+    return Server(config, relay.presence, grace_s)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        OSError: the address is in use, not allowed or not of this machine.
+    """
+    family, _, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+
+
+def _answered_by(endpoint: ASGIApp) -> Callable[[Request], Awaitable[Response]]:
+    """A FastAPI endpoint whose answer is a whole ASGI application."""
+
+    class Delegate(Response):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await endpoint(scope, receive, send)
+
+    async def answer(_: Request) -> Response:
+        return Delegate()
+
+    return answer
+
+
+async def _answer_error(request: Request, exc: Exception) -> Response:
+    """Every failure inside FastAPI's stack, as the envelope."""
+    if isinstance(exc, ClientLeft):
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    error = _as_relay_error(request, exc)
+    reply = Response(error.envelope(), error.status)
+    reply.raw_headers[:0] = answer_headers(error)
+    return reply
+
+
+def _as_relay_error(request: Request, exc: Exception) -> RelayError:
+    if isinstance(exc, RelayError):
+        return exc
+    if isinstance(exc, HTTPException):
+        return _routing_error(request, exc)
+    if isinstance(exc, RequestValidationError):
+        fault = exc.errors()[0]
+        param = field_path(fault["loc"][1:])
+        return InvalidRequest(f"Invalid value for '{param}': {fault['msg']}.", param=param)
+    return internal_error(visit(request.scope).request_id)
+
+
+def _routing_error(request: Request, exc: HTTPException) -> RelayError:
+    path, method = request.scope["path"], request.scope["method"]
+    headers = [
+        (name.lower().encode(), value.encode()) for name, value in (exc.headers or {}).items()
+    ]
+    if exc.status_code == 404:
+        return RouteNotFound(f"There is nothing at {method} {path}.")
+    if exc.status_code == 405:
+        return MethodNotAllowed(f"{path} does not take {method}.", headers=headers)
+    return InvalidRequest(str(exc.detail))

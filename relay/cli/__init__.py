@@ -1,0 +1,122 @@
+"""The `relay` command.
+
+    relay serve     flags.py  outline.py  serve.py      start the server
+    relay check     flags.py  outline.py  check.py      is all right, is everything there?
+    relay chat      endpoint.py  conversation.py  prompt.py  chat.py
+    relay models    endpoint.py  models.py
+    all of them     terminal.py
+
+Here is only what `relay --help` needs. The command bodies load pydantic and the network client, so
+each is imported when it runs: the help is there at once.
+"""
+
+from typing import Annotated, Any
+
+import typer
+
+from relay import __version__
+from relay.cli.flags import GroupedHelp, settings_flags
+
+__all__ = ["app", "main"]
+
+DEFAULT_URL = "http://127.0.0.1:8000/v1"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,  # rich would more than double the time of `relay --help`
+    # A traceback of typer's would show a program's variables, and so keys.
+    pretty_exceptions_enable=False,
+    help="An OpenAI-format relay to remote and local models.",
+)
+
+Url = Annotated[
+    str,
+    typer.Option(
+        help="Base URL of a relay, or of any OpenAI-format server.", envvar="OPENAI_BASE_URL"
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(help="Its key: a value, env:NAME or file:PATH.", envvar="OPENAI_API_KEY"),
+]
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="relay")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"relay {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _relay(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command("serve", cls=GroupedHelp)
+@settings_flags
+def _serve(flags: dict[str, Any], config: str | None) -> None:
+    """Start the server.
+
+    Every setting is a flag here, RELAY_NAME in the environment and a name in relay.toml. A flag
+    wins over the environment, the environment over .env, and .env over relay.toml.
+    """
+    from relay.cli.serve import run  # noqa: PLC0415 - see the module docstring
+
+    run(flags, config)
+
+
+@app.command("check", cls=GroupedHelp)
+@settings_flags
+def _check(flags: dict[str, Any], config: str | None) -> None:
+    """Check the configuration and reach every upstream.
+
+    Takes the flags of `relay serve`. The exit status is 1 when something is wrong.
+    """
+    from relay.cli.check import run  # noqa: PLC0415 - see the module docstring
+
+    run(flags, config)
+
+
+@app.command("chat")
+def _chat(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            help="One question: it is answered, and that is all. Also taken from a pipe."
+        ),
+    ] = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    model: Annotated[str | None, typer.Option(help="Default: the first one it has.")] = None,
+    system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
+) -> None:
+    """Talk to a relay, or to any OpenAI-format server.
+
+    Ctrl-C stops an answer; twice at the prompt, or Ctrl-D, it ends the chat. Only answers go to
+    standard output.
+    """
+    from relay.cli.chat import run  # noqa: PLC0415 - see the module docstring
+
+    run(prompt, url=url, key=key, model=model, system=system)
+
+
+@app.command("models")
+def _models(
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the models of a relay, or of any OpenAI-format server."""
+    from relay.cli.models import run  # noqa: PLC0415 - see the module docstring
+
+    run(url=url, key=key, as_json=as_json)

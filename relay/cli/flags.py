@@ -1,0 +1,183 @@
+"""The settings as flags: `port` is `--port`, `timeouts.connect_s` is `--timeouts-connect-s`.
+
+A copy of what `relay.settings` knows, because importing that costs pydantic, and `--help` shall be
+there at once. A test keeps both equal.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand
+
+
+class Flag(NamedTuple):
+    """A setting's path in `relay.toml`, its default as one would type it, and its meaning."""
+
+    path: str
+    default: str
+    help: str
+
+
+FLAGS: dict[str, tuple[Flag, ...]] = {
+    "Listening": (
+        Flag("host", "127.0.0.1", "address to listen on"),
+        Flag("port", "8000", "port to listen on"),
+        Flag("workers", "1", "how many processes serve"),
+        Flag("shutdown_grace_s", "10", "seconds open answers have to finish after SIGTERM"),
+    ),
+    "Who answers": (
+        Flag("mode", "auto", "auto (the upstream when there is one, else local), remote, local"),
+        Flag(
+            "upstream_url",
+            "",
+            "base URL of one OpenAI-format server, with its /v1 (falls back to OPENAI_BASE_URL)",
+        ),
+        Flag("upstream_api_key", "", "the hidden key sent to it (falls back to OPENAI_API_KEY)"),
+        Flag(
+            "local",
+            "",
+            "local backend: smollm2, llama:PATH.gguf, echo or package.module:attribute"
+            " (default: smollm2 when it is installed, else echo)",
+        ),
+        Flag(
+            "local_context_tokens",
+            "4096",
+            "tokens of prompt and answer that one local request may use",
+        ),
+        Flag("local_parallel", "2", "local requests answered at once; more wait their turn"),
+        Flag("local_threads", "0", "threads of the local engine; 0: one per core"),
+        Flag(
+            "default_model",
+            "",
+            "model asked when a client names none, as classic WebSocket frames do"
+            " (default: the first that serves)",
+        ),
+    ),
+    "Who may call": (
+        Flag("api_keys", "", "keys that clients may use, comma separated"),
+        Flag(
+            "allow_anonymous",
+            "false",
+            "serve without client keys on an address other than loopback",
+        ),
+        Flag("admin_key", "", "bearer of the admin API"),
+        Flag(
+            "cors_origins",
+            "http://localhost:*,http://127.0.0.1:*",
+            "origins that may call from a browser, comma separated; * allowed, also as a port",
+        ),
+        Flag("cors_credentials", "false", "let browsers send cookies"),
+        Flag(
+            "cors_methods",
+            "GET,POST,PUT,PATCH,DELETE,OPTIONS",
+            "methods a preflight allows, comma separated",
+        ),
+        Flag("cors_headers", "*", "request headers a preflight allows, comma separated; * allowed"),
+        Flag("cors_max_age_s", "600", "seconds a browser may remember a preflight"),
+    ),
+    "Requests": (
+        Flag(
+            "history",
+            "normalize",
+            "what happens to conversations that do not alternate: normalize, reject, passthrough",
+        ),
+        Flag("retries", "2", "times a call is sent again when nothing of it can have arrived"),
+        Flag("max_body_bytes", "33554432", "largest request body, counted while it is read"),
+        Flag("body_timeout_s", "60", "longest wait for a request's body, seconds"),
+    ),
+    "Time limits of upstream calls, in seconds": (
+        Flag("timeouts.connect_s", "5", "until a connection stands, TLS included"),
+        Flag("timeouts.first_byte_s", "60", "from the sent request until the answer's first bytes"),
+        Flag("timeouts.idle_s", "60", "between two pieces of an answer"),
+        Flag("timeouts.total_s", "600", "for the whole call, retries included"),
+    ),
+    "Memory and logs": (
+        Flag("database_url", "sqlite:///relay.db", "where keys and usage are kept"),
+        Flag("redis_url", "", "shared counters for many replicas"),
+        Flag(
+            "log_level",
+            "info",
+            "least severe event that is logged; debug logs each request",
+        ),
+        Flag("log_format", "text", "text or json"),
+    ),
+}
+"""Every flag, by the heading under which the help shows it."""
+
+_CONFIG = inspect.Parameter(
+    "config",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="the TOML file to read (default: relay.toml)"),
+    ],
+)
+
+
+class GroupedHelp(TyperCommand):
+    """Shows the flags under their headings. typer does so with rich only, which takes 0.4 s."""
+
+    # Click's own types have moved between typer's releases, hence Any.
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write one section a heading, in the order of the flags."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            heading = getattr(param, "rich_help_panel", None) or "Options"
+            if record := param.get_help_record(ctx):
+                sections.setdefault(heading, []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def settings_flags(command: Callable[[dict[str, Any], str | None], None]) -> Callable[..., None]:
+    """A command that takes every setting as a flag, made from one of `(flags, config)`.
+
+    `flags` are those that were given, in the shape of `relay.toml`.
+    """
+
+    def with_flags(*, config: str | None, **given: Any) -> None:
+        command(_nested(given), config)
+
+    with_flags.__doc__ = command.__doc__
+    # typer asks `inspect.signature` what a command takes.
+    with_flags.__signature__ = inspect.Signature([_CONFIG, *_parameters()])  # type: ignore[attr-defined]
+    return with_flags
+
+
+def option(path: str) -> str:
+    """The flag of a setting: `--timeouts-connect-s` for `timeouts.connect_s`."""
+    return "--" + path.replace(".", "-").replace("_", "-")
+
+
+def _parameters() -> Iterator[inspect.Parameter]:
+    for heading, flags in FLAGS.items():
+        for flag in flags:
+            switch = flag.default == "false"
+            name = option(flag.path)
+            info = typer.Option(
+                f"{name}/--no-{name[2:]}" if switch else name,
+                metavar=None if switch else "VALUE",
+                help=f"{flag.help} [{flag.default}]" if flag.default else flag.help,
+                rich_help_panel=heading,
+            )
+            # Everything but a switch stays text: `load_settings` reads it, as from a variable.
+            yield inspect.Parameter(
+                flag.path.replace(".", "__"),
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[bool | None if switch else str | None, info],
+            )
+
+
+def _nested(given: dict[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        table, _, field = name.rpartition("__")
+        (nested.setdefault(table, {}) if table else nested)[field] = value
+    return nested

@@ -1,0 +1,30 @@
+"""`relay models`: what a server has to offer."""
+
+import asyncio
+import json
+
+from rich.text import Text
+
+from relay.cli.endpoint import explain, list_models, open_endpoint
+from relay.cli.terminal import fail, print_table, printable, say
+from relay.errors import BackendError
+from relay.types import Backend
+
+
+def run(*, url: str, key: str | None, as_json: bool) -> None:
+    """Print the models of the server at `url`, as a table or as JSON."""
+    asyncio.run(_show(open_endpoint(url, key), url, as_json=as_json))
+
+
+async def _show(backend: Backend, url: str, *, as_json: bool) -> None:
+    try:
+        cards = await list_models(backend)
+    except BackendError as exc:
+        fail(explain(exc, url))
+    finally:
+        await backend.aclose()
+    if as_json:
+        say(json.dumps(cards, indent=2) + "\n")
+        return
+    rows = [[card["id"], str(card.get("owned_by", ""))] for card in cards]
+    print_table(["model", "owner"], [[Text(printable(cell)) for cell in row] for row in rows])

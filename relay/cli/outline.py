@@ -1,0 +1,32 @@
+"""What a configuration amounts to: where the relay is, who may call it, whether it has a model."""
+
+from relay.settings import Settings, is_loopback
+
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never bound
+
+
+def address(settings: Settings) -> str:
+    """The URL under which the relay is reached from this machine, without a path."""
+    host = _EVERY_ADDRESS.get(settings.host, settings.host).strip("[]")
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def admission(settings: Settings) -> str:
+    """Who may call."""
+    if count := len(settings.api_keys):
+        return f"callers with one of {count} keys" if count > 1 else "callers with the key"
+    if is_loopback(settings.host):
+        return "everyone on this machine, without a key"
+    return "everyone who can reach it, without a key"
+
+
+def serves_locally(settings: Settings) -> bool:
+    """Whether the local model answers whatever is asked for."""
+    return settings.mode == "local" or not settings.all_upstreams()
+
+
+def needs_local(settings: Settings) -> bool:
+    """Whether some model is answered by the local model."""
+    return serves_locally(settings) or any(
+        target.local for model in settings.models for target in model.targets
+    )

@@ -1,0 +1,73 @@
+"""`relay serve`: what it prints before the server runs, and what it says when it cannot."""
+
+import errno
+import json
+import os
+from typing import Any
+
+from relay import __version__
+from relay.app import serve
+from relay.cli.outline import address, admission, serves_locally
+from relay.cli.terminal import fail, note
+from relay.local import LocalBackend, open_local
+from relay.settings import Settings, SettingsError, load_settings, variable
+
+
+def run(flags: dict[str, Any], config: str | None) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    try:
+        settings = load_settings(flags, config=config)
+        local = open_local(settings.local, settings) if serves_locally(settings) else None
+        _listen(settings, local)
+    except SettingsError as exc:
+        fail(str(exc), code=2)
+
+
+def _listen(settings: Settings, local: LocalBackend | None) -> None:
+    def announce(port: int) -> None:
+        if settings.log_format == "text":
+            _announce(settings.model_copy(update={"port": port}), local)
+
+    try:
+        serve(settings, local=local, announce=announce)
+    except OSError as exc:
+        place = f"port {settings.port} of {settings.host}"
+        if exc.errno == errno.EADDRINUSE:
+            fail(f"{place} is in use already; choose another with --port")
+        # What `socket` adds to the system's own words is Python's, so ask the system again.
+        reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror
+        fail(f"cannot listen on {place}: {reason}")
+
+
+def _announce(settings: Settings, local: LocalBackend | None) -> None:
+    if local is None:
+        source = ", ".join(upstream.base_url for upstream in settings.all_upstreams())
+    else:
+        source = f"the local model {_first_id(local)}"
+    note(f"relay {__version__} on {address(settings)}/v1", style="bold")
+    note(f"  serves from {source}", style="")
+    note(f"  for {admission(settings)}", style="")
+    note(f"  {_curl(settings, local)}", style="")
+    for name in settings.unused():
+        note(f"  {variable(name)} is set, but does nothing in this version", style="yellow")
+
+
+def _curl(settings: Settings, local: LocalBackend | None) -> str:
+    """A command that asks something, to be copied."""
+    named = [model.id for model in settings.models if "*" not in model.id]
+    model = named[0] if named else "MODEL" if local is None else _first_id(local)
+    body = {
+        "model": model,
+        "stream": True,
+        "messages": [{"role": "user", "content": "Hello"}],
+    }
+    authorization = "-H 'authorization: Bearer KEY' " if settings.api_keys else ""
+    return (
+        f"curl -N {address(settings)}/v1/chat/completions {authorization}"
+        f"-H 'content-type: application/json' -d '{json.dumps(body)}'"
+    )
+
+
+def _first_id(local: LocalBackend) -> str:
+    cards = local.cards()
+    return cards[0].id if cards else local.name

@@ -1,0 +1,194 @@
+"""What local answers look like on the wire: a stream of chunks, or one body.
+
+    {"index":0,"delta":{"role":"assistant"},"finish_reason":null}       first
+    {"index":0,"delta":{"content":"Py"},"finish_reason":null}           then
+    {"index":0,"delta":{},"finish_reason":"stop"}                       last
+    usage, without choices                                              when asked for
+
+Source: ChatGLM's OpenAI-format server; `id`, `created` and `usage` as OpenAI sends them.
+"""
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from relay.errors import RouteNotFound
+from relay.schema import (
+    ChatCompletionRequest,
+    ChatCompletionResponse,
+    ChatCompletionResponseChoice,
+    ChatCompletionResponseStreamChoice,
+    ChatMessage,
+    DeltaMessage,
+    Usage,
+    read_chat_request,
+)
+from relay.types import Call, Completion, RawHeaders
+
+DONE = b"data: [DONE]\n\n"
+EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
+JSON = (b"content-type", b"application/json")
+
+StreamChoice = ChatCompletionResponseStreamChoice
+Part = StreamChoice | Usage
+"""What a backend generates: choices with something new, and at last one usage."""
+
+
+def read_chat_call(call: Call) -> ChatCompletionRequest:
+    """The request of a call, checked.
+
+    Raises:
+        RouteNotFound: the call is for something else than chat completions.
+        InvalidRequest: the request is wrong; `param` names the field.
+    """
+    if call.path != "chat/completions":
+        raise RouteNotFound(f"The local model does not serve '{call.path}'.")
+    return read_chat_request(call.payload)
+
+
+def opening(index: int) -> StreamChoice:
+    """The first part of an answer: only the role."""
+    return StreamChoice(index=index, delta=DeltaMessage(role="assistant"), finish_reason=None)
+
+
+def content(index: int, text: str) -> StreamChoice:
+    """A part of an answer: only content."""
+    return StreamChoice(index=index, delta=DeltaMessage(content=text), finish_reason=None)
+
+
+def ending(index: int, finish_reason: str) -> StreamChoice:
+    """The last part of an answer: only the reason."""
+    return StreamChoice(index=index, delta=DeltaMessage(), finish_reason=finish_reason)
+
+
+def utf8(text: str) -> str:
+    """The text as UTF-8 can carry it: a lone surrogate becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+class StreamedAnswer:
+    """An answer whose first part is in hand: server-sent events, one to a bytes object."""
+
+    status = 200
+    headers: RawHeaders = (EVENT_STREAM,)
+
+    def __init__(
+        self, request: ChatCompletionRequest, first: Part, rest: AsyncIterator[Part]
+    ) -> None:
+        options = request.stream_options
+        self._usage_wanted = bool(options and options.include_usage)
+        self._head = _Head.new(request.model)
+        self._first = first
+        self._rest = rest
+
+    @classmethod
+    async def begin(
+        cls, request: ChatCompletionRequest, parts: AsyncIterator[Part]
+    ) -> "StreamedAnswer":
+        """Wait for the first part; what goes wrong before it is raised here."""
+        return cls(request, await anext(parts), parts)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._event(self._first)
+        async for part in self._rest:
+            if self._usage_wanted or not isinstance(part, Usage):
+                yield self._event(part)
+        yield DONE
+
+    def _event(self, part: Part) -> bytes:
+        if isinstance(part, Usage):
+            chunk = self._head.response("chat.completion.chunk", choices=[], usage=part)
+        else:
+            chunk = self._head.response("chat.completion.chunk", choices=[part])
+        return f"data: {chunk.wire()}\n\n".encode()
+
+
+async def collect(request: ChatCompletionRequest, parts: AsyncIterator[Part]) -> Completion:
+    """The whole answer, made of what would have been its stream."""
+    answers: dict[int, _Whole] = {}
+    rest: dict[str, Any] = {}
+    async for part in parts:
+        if isinstance(part, Usage):
+            rest["usage"] = part
+        else:
+            answers.setdefault(part.index, _Whole()).add(part)
+    choices = [answers[index].choice(index) for index in sorted(answers)]
+    response = _Head.new(request.model).response("chat.completion", choices=choices, **rest)
+    return Completion(200, (JSON,), response.wire().encode())
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What all chunks of one answer have in common."""
+
+    id: str
+    created: int
+    model: str
+
+    @classmethod
+    def new(cls, model: str) -> "_Head":
+        return cls(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), utf8(model))
+
+    def response(self, kind: str, **fields: Any) -> ChatCompletionResponse:
+        return ChatCompletionResponse.model_validate(
+            {
+                "id": self.id,
+                "created": self.created,
+                "model": self.model,
+                "object": kind,
+                **fields,
+            }
+        )
+
+
+@dataclass(slots=True)
+class _Whole:
+    """One answer, put together from its deltas."""
+
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    logprobs: list[Any] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    def add(self, choice: StreamChoice) -> None:
+        delta = choice.delta.model_dump(exclude_unset=True, exclude={"role"})
+        for call in delta.pop("tool_calls", ()):
+            self._add_call(call)
+        for name, value in delta.items():
+            if isinstance(value, str):
+                self.texts.setdefault(name, []).append(value)
+        extra = choice.model_extra or {}
+        if extra.get("logprobs"):
+            self.logprobs += extra["logprobs"].get("content") or ()
+        self.finish_reason = choice.finish_reason or self.finish_reason
+
+    def choice(self, index: int) -> ChatCompletionResponseChoice:
+        texts = {name: "".join(pieces) for name, pieces in self.texts.items()}
+        fields: dict[str, Any] = {
+            "role": "assistant",
+            "content": None if self.tool_calls else "",
+            **texts,
+        }
+        if self.tool_calls:
+            fields["tool_calls"] = list(self.tool_calls.values())
+        extra = {"logprobs": {"content": self.logprobs}} if self.logprobs else {}
+        return ChatCompletionResponseChoice.model_validate(
+            {
+                "index": index,
+                "message": ChatMessage.model_validate(fields),
+                "finish_reason": self.finish_reason,
+                **extra,
+            }
+        )
+
+    def _add_call(self, call: dict[str, Any]) -> None:
+        """The first delta of a call has its id and name, later ones more of its arguments."""
+        known = self.tool_calls.get(call["index"])
+        if known is None:
+            self.tool_calls[call["index"]] = {
+                name: value for name, value in call.items() if name != "index"
+            }
+            return
+        known["function"]["arguments"] += call["function"].get("arguments", "")

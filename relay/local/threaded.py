@@ -1,0 +1,165 @@
+"""A `LocalModel` as a backend: one thread an answer, everything but the text done here.
+
+Call -> Prompt -> model.generate (thread) -> stop strings, limit -> parts -> chunks
+"""
+
+import time
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing
+from typing import Any
+
+from relay import history
+from relay.errors import InvalidRequest
+from relay.local.chunks import (
+    Part,
+    StreamedAnswer,
+    collect,
+    content,
+    ending,
+    opening,
+    read_chat_call,
+    utf8,
+)
+from relay.local.feed import Feed
+from relay.local.model import LocalModel, Prompt
+from relay.local.stop import StopText
+from relay.local.turns import Turns
+from relay.schema import ChatCompletionRequest, ModelCard, Usage
+from relay.types import Answer, Call, Completion
+
+
+class ThreadedBackend:
+    """Answers from a `LocalModel`; `parallel` answers are generated at once, more wait."""
+
+    def __init__(self, model: LocalModel, *, parallel: int) -> None:
+        self._model = model
+        self.name = str(getattr(model, "name", type(model).__name__.lower()))
+        self._count = getattr(model, "count_tokens", None)
+        self._turns = Turns(getattr(model, "parallel", parallel))
+        self._created = int(time.time())
+
+    def cards(self) -> Sequence[ModelCard]:
+        """The model, under its name."""
+        return [ModelCard(id=self.name, object="model", created=self._created, owned_by="relay")]
+
+    def start(self) -> None:
+        """A model in Python is there as soon as it was made."""
+
+    def state(self) -> str:
+        """Always `ready`."""
+        return "ready"
+
+    async def complete(self, call: Call) -> Completion:
+        """The whole answer.
+
+        Raises:
+            RouteNotFound, InvalidRequest: the call is nothing for a chat model.
+            Overloaded: too many requests wait already.
+            BackendError: the model failed (`local_model_failed`).
+        """
+        request = read_chat_call(call)
+        async with self._generate(request, call) as parts:
+            return await collect(request, parts)
+
+    @asynccontextmanager
+    async def stream(self, call: Call) -> AsyncIterator[Answer]:
+        """The answer once its first piece exists; leaving closes the model's generator.
+
+        Raises:
+            As `complete`; after the first piece, a failure comes out of the answer.
+        """
+        request = read_chat_call(call)
+        async with self._generate(request, call) as parts:
+            yield await StreamedAnswer.begin(request, parts)
+
+    async def aclose(self) -> None:
+        """Stop every answer and wait for the threads."""
+        await self._turns.aclose()
+
+    @asynccontextmanager
+    async def _generate(
+        self, request: ChatCompletionRequest, call: Call
+    ) -> AsyncIterator[Feed[Part]]:
+        prompt = _prompt(call)
+
+        def produce(feed: Feed[Part]) -> None:
+            with closing(self._parts(request, prompt)) as parts:
+                for part in parts:
+                    if not feed.put(part):
+                        return
+
+        async with self._turns.run(produce) as feed:
+            yield feed
+
+    def _parts(self, request: ChatCompletionRequest, prompt: Prompt) -> Generator[Part, None, None]:
+        """The answers one after the other, and what they used. Runs in a thread."""
+        asked = self._prompt_tokens(prompt)
+        limit = _limit(request, asked)
+        answered = 0
+        for index in range(request.n or 1):
+            answered += yield from self._answer(request, prompt, index, limit)
+        yield Usage(prompt_tokens=asked, completion_tokens=answered, total_tokens=asked + answered)
+
+    def _answer(
+        self, request: ChatCompletionRequest, prompt: Prompt, index: int, limit: int | None
+    ) -> Generator[Part, None, int]:
+        """One answer; returns its tokens."""
+        stop = StopText([request.stop] if isinstance(request.stop, str) else request.stop or [])
+        said: list[str] = []
+        reason = "stop"
+        pieces = self._model.generate(prompt)
+        try:
+            for piece in filter(None, pieces):
+                if not said:
+                    yield opening(index)
+                said.append(utf8(piece))
+                if text := stop.push(said[-1]):
+                    yield content(index, text)
+                if stop.found:
+                    break
+                if len(said) == limit:
+                    reason = "length"
+                    break
+        finally:
+            _close(pieces)
+        if not said:
+            yield opening(index)
+        if text := stop.rest():
+            yield content(index, text)
+        yield ending(index, reason)
+        return len(said) if self._count is None else self._count("".join(said))
+
+    def _prompt_tokens(self, prompt: Prompt) -> int:
+        texts = [history.text_of(message.get("content")) for message in prompt.messages]
+        if self._count is None:
+            return sum(len(text.split()) for text in texts)
+        return sum(self._count(text) for text in texts)
+
+
+def _prompt(call: Call) -> Prompt:
+    messages = [dict(message) for message in call.payload["messages"]]
+    query, pairs = history.to_pairs(messages)
+    options = {name: value for name, value in call.payload.items() if name != "messages"}
+    return Prompt(messages, query, pairs, options)
+
+
+def _limit(request: ChatCompletionRequest, asked: int) -> int | None:
+    """The most pieces one answer may have."""
+    limits = [request.max_tokens, request.max_completion_tokens]
+    if request.max_length is not None:
+        if request.max_length <= asked:
+            raise InvalidRequest(
+                f"The prompt has {asked} tokens, which leaves nothing of 'max_length' "
+                f"({request.max_length}) for an answer.",
+                param="max_length",
+                code="context_length_exceeded",
+            )
+        limits.append(request.max_length - asked)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _close(pieces: Iterator[str]) -> None:
+    """End a generator at once; other iterators have nothing to end."""
+    close: Any = getattr(pieces, "close", None)
+    if close is not None:
+        close()

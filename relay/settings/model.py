@@ -1,0 +1,259 @@
+"""Every setting: its name, type, default and meaning, and what must hold between them."""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from relay.settings.nearest import did_you_mean
+from relay.settings.values import Address, BaseUrl, Names, Seconds, Secret, Secrets
+
+Mode = Literal["auto", "remote", "local"]
+History = Literal["normalize", "reject", "passthrough"]
+
+LOCAL = "local"
+"""The name under which the local model appears among the targets."""
+
+ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+
+
+class Section(BaseModel):
+    """A table of `relay.toml`; an unknown name in it is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), hide_input_in_errors=True
+    )
+
+
+class Timeouts(Section):
+    """The four time limits of an upstream call, in seconds."""
+
+    connect_s: Seconds = Field(5.0, description="until a connection stands, TLS included")
+    first_byte_s: Seconds = Field(
+        60.0, description="from the sent request until the answer's first bytes"
+    )
+    idle_s: Seconds = Field(60.0, description="between two pieces of an answer")
+    total_s: Seconds = Field(600.0, description="for the whole call, retries included")
+
+
+class UpstreamSettings(Section):
+    """One OpenAI-format server (`[[upstreams]]`)."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    base_url: BaseUrl
+    api_keys: Secrets = ()
+    kind: Literal["openai"] = "openai"
+    timeouts: Timeouts = Timeouts()
+    max_parallel: Annotated[int, Field(ge=1)] = 1000
+    headers: dict[str, Secret] = Field(
+        default_factory=dict, description="sent with every call, such as openai-organization"
+    )
+
+
+class TargetSettings(Section):
+    """Where a model's calls go: an upstream by name, or the local model."""
+
+    upstream: str | None = None
+    local: bool = False
+    model: str | None = Field(None, description="the id the target knows; default: as asked")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "TargetSettings":
+        if (self.upstream is None) != self.local:
+            raise ValueError("a target names either an upstream or local = true")
+        return self
+
+
+class ModelSettings(Section):
+    """A model that clients may name (`[[models]]`); `*` and `vendor/*` are patterns."""
+
+    id: Annotated[str, Field(min_length=1)]
+    targets: Annotated[tuple[TargetSettings, ...], Field(min_length=1, max_length=1)]
+    history: History | None = None
+
+
+class Settings(Section):
+    """The whole configuration; frozen once it is made.
+
+    `Settings(...)` takes what it is given and nothing else; `load_settings` reads the sources.
+    """
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port to listen on")
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(1, description="how many processes serve")
+
+    upstream_url: BaseUrl | None = Field(
+        None,
+        description="base URL of one OpenAI-format server, with its /v1"
+        " (falls back to OPENAI_BASE_URL)",
+    )
+    upstream_api_key: Secret | None = Field(
+        None, description="the hidden key sent to it (falls back to OPENAI_API_KEY)"
+    )
+    mode: Mode = Field(
+        "auto", description="auto (the upstream when there is one, else local), remote, local"
+    )
+    local: str | None = Field(
+        None,
+        description="local backend: smollm2, llama:PATH.gguf, echo or package.module:attribute"
+        " (default: smollm2 when it is installed, else echo)",
+    )
+    local_context_tokens: Annotated[int, Field(ge=128)] = Field(
+        4096, description="tokens of prompt and answer that one local request may use"
+    )
+    local_parallel: Annotated[int, Field(ge=1, le=64)] = Field(
+        2, description="local requests answered at once; more wait their turn"
+    )
+    local_threads: Annotated[int, Field(ge=0)] = Field(
+        0, description="threads of the local engine; 0: one per core"
+    )
+
+    api_keys: Secrets = Field((), description="keys that clients may use, comma separated")
+    admin_key: Secret | None = Field(None, description="bearer of the admin API")
+    allow_anonymous: bool = Field(
+        False, description="serve without client keys on an address other than loopback"
+    )
+    cors_origins: Names = Field(
+        ("http://localhost:*", "http://127.0.0.1:*"),
+        description="origins that may call from a browser, comma separated; * allowed,"
+        " also as a port",
+    )
+    cors_credentials: bool = Field(False, description="let browsers send cookies")
+    cors_methods: Names = Field(
+        ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
+        description="methods a preflight allows, comma separated",
+    )
+    cors_headers: Names = Field(
+        ("*",), description="request headers a preflight allows, comma separated; * allowed"
+    )
+    cors_max_age_s: Annotated[int, Field(ge=0)] = Field(
+        600, description="seconds a browser may remember a preflight"
+    )
+
+    default_model: str | None = Field(
+        None,
+        description="model asked when a client names none, as classic WebSocket frames do"
+        " (default: the first that serves)",
+    )
+    history: History = Field(
+        "normalize",
+        description="what happens to conversations that do not alternate: normalize, reject,"
+        " passthrough",
+    )
+    timeouts: Timeouts = Field(Timeouts(), description="time limits of upstream calls")
+    retries: Annotated[int, Field(ge=0, le=10)] = Field(
+        2, description="times a call is sent again when nothing of it can have arrived"
+    )
+    max_body_bytes: Annotated[int, Field(ge=1)] = Field(
+        32 * 1024 * 1024, description="largest request body, counted while it is read"
+    )
+    body_timeout_s: Seconds = Field(60.0, description="longest wait for a request's body, seconds")
+    shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="seconds open answers have to finish after SIGTERM"
+    )
+
+    # Both may hold a password, so they are not shown.
+    database_url: Address = Field(
+        "sqlite:///relay.db", repr=False, description="where keys and usage are kept"
+    )
+    redis_url: Address | None = Field(
+        None, repr=False, description="shared counters for many replicas"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe event that is logged; debug logs each request"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="text or json")
+
+    upstreams: tuple[UpstreamSettings, ...] = Field(
+        (), description="several upstreams; in relay.toml as [[upstreams]]"
+    )
+    models: tuple[ModelSettings, ...] = Field(
+        (), description="the models clients may name; in relay.toml as [[models]]"
+    )
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> "Settings":
+        faults = [*self._upstream_faults(), *self._model_faults(), *self._door_faults()]
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    def _upstream_faults(self) -> Iterator[str]:
+        if self.upstream_url and self.upstreams:
+            yield "set either upstream_url or [[upstreams]], not both"
+        for name, times in Counter(upstream.name for upstream in self.upstreams).items():
+            if name == LOCAL:
+                yield "no upstream can be called 'local': that is the local model"
+            elif times > 1:
+                yield f"{times} upstreams are called '{name}': give each its own name"
+        for upstream in self.all_upstreams():
+            if self._is_own(upstream.base_url):
+                yield (
+                    f"{upstream.base_url} is this relay's own address: calls would go in circles; "
+                    "name another server (is OPENAI_BASE_URL set for the clients of this relay?)"
+                )
+        if self.mode == "remote" and not self.all_upstreams():
+            yield "mode is 'remote', but there is no upstream: set RELAY_UPSTREAM_URL"
+
+    def _model_faults(self) -> Iterator[str]:
+        for name, times in Counter(model.id for model in self.models).items():
+            if times > 1:
+                yield f"{times} models have the id '{name}': give each its own id"
+        known = [upstream.name for upstream in self.all_upstreams()]
+        for model in self.models:
+            for target in model.targets:
+                if target.upstream is not None and target.upstream not in known:
+                    yield (
+                        f"model '{model.id}' goes to the upstream '{target.upstream}', "
+                        f"which is not there{did_you_mean(target.upstream, known)}"
+                    )
+
+    def _door_faults(self) -> Iterator[str]:
+        if "*" in self.cors_origins and self.cors_credentials:
+            yield "cors_origins '*' and cors_credentials cannot go together"
+        if not (self.api_keys or self.allow_anonymous or is_loopback(self.host)):
+            yield (
+                f"the relay would be open to everyone on {self.host}: set RELAY_API_KEYS, "
+                "or RELAY_ALLOW_ANONYMOUS=true if that is meant"
+            )
+
+    def _is_own(self, base_url: str) -> bool:
+        parts = urlsplit(base_url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        here = is_loopback(self.host) or self.host in ANY_ADDRESS
+        return port == self.port and here and is_loopback(parts.hostname or "")
+
+    def all_upstreams(self) -> tuple[UpstreamSettings, ...]:
+        """The upstreams, whether they came as one URL or as a list."""
+        if not self.upstream_url:
+            return self.upstreams
+        keys = () if self.upstream_api_key is None else (self.upstream_api_key,)
+        return (
+            UpstreamSettings(
+                name="upstream",
+                base_url=self.upstream_url,
+                api_keys=keys,
+                timeouts=self.timeouts,
+            ),
+        )
+
+    def unused(self) -> list[str]:
+        """Names that are set but do nothing in this version yet."""
+        return [
+            name
+            for name in ("admin_key", "database_url", "redis_url")
+            if name in self.model_fields_set
+        ]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,80 @@
+"""What a single setting may be: lists, secrets, addresses, times.
+
+A secret is a value, `env:NAME` or `file:PATH`; what it stands for is read once, while the settings
+are checked. No message of this file holds the value it complains of.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
+
+VARIABLES = "variables"
+"""The key of the validation context under which the gathered variables stand."""
+
+
+def _split_commas(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
+    return value
+
+
+def _resolve_secret(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str):
+        return value
+    scheme, _, rest = value.partition(":")
+    if scheme == "env" and rest:
+        variables = (info.context or {}).get(VARIABLES, os.environ)
+        found = variables.get(rest)
+        if not found:
+            raise ValueError(f"the environment variable {rest} is not set")
+        return found
+    if scheme == "file" and rest:
+        try:
+            return Path(rest).expanduser().read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError:
+            raise ValueError(f"cannot read the file {rest}: not UTF-8 text") from None
+        except OSError as exc:
+            raise ValueError(f"cannot read the file {rest}: {exc.strerror}") from None
+    return value
+
+
+def _check_key(secret: SecretStr) -> SecretStr:
+    value = secret.get_secret_value()
+    if not value or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("a key is printable ASCII without spaces, and not empty")
+    return secret
+
+
+def _check_base_url(value: str) -> str:
+    if not value.isprintable() or " " in value:
+        raise ValueError("a base URL holds no spaces and no control characters")
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("the host or the port of the base URL is malformed") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("a base URL starts with http:// or https:// and names a host")
+    if "@" in parts.netloc:
+        raise ValueError("a base URL holds no user name or password; put the key into its setting")
+    if "?" in value or "#" in value:
+        raise ValueError("a base URL has no query and no fragment")
+    return value.rstrip("/")
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+"""Words, as a list or in one text with commas between."""
+
+Secret = Annotated[SecretStr, BeforeValidator(_resolve_secret), AfterValidator(_check_key)]
+Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_split_commas)]
+
+Address = Annotated[str, BeforeValidator(_resolve_secret)]
+"""The URL of a database; it may hold a password, so it may be given like a secret."""
+
+BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
+"""Where an OpenAI-format server is, without the slash at the end."""
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -1,0 +1,97 @@
+"""Logs on standard error, as text or JSON lines; each line is an event name and its fields.
+
+Keys never get here: whatever looks like one, or stands behind a word that announces one, is
+replaced in every line, tracebacks included.
+"""
+
+import json
+import logging
+import re
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from relay.events import AttemptFailed, Event, Observer, RequestEnded, ignore
+
+ROOT = "relay"
+
+_SECRETS = re.compile(
+    r"""(?ix)
+    (?: (?<=bearer\s) | (?<=api-key:\s) | (?<=api_key=) | (?<=key\.) ) [^\s"',;]+
+    | \b (?: sk | rk | ek | pk ) - [A-Za-z0-9_-]{8,}
+    """
+)
+
+
+def redact(text: str) -> str:
+    """The text with everything that looks like a key replaced."""
+    return _SECRETS.sub("[redacted]", text)
+
+
+class TextLines(logging.Formatter):
+    """`2026-01-02T03:04:05.678Z INFO request_ended status=200 …`"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {name}={_quoted(value)}" for name, value in _fields(record).items())
+        line = f"{_stamp(record)} {record.levelname} {record.getMessage()}{fields}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return redact(line)
+
+
+class JsonLines(logging.Formatter):
+    """`{"time": …, "level": …, "event": …, fields…}`, one object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": _stamp(record),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return redact(json.dumps(line, ensure_ascii=False, default=str))
+
+
+def configure(level: str, form: str) -> None:
+    """Send the logs of the relay and of its server to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    for name in (ROOT, "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+        # The server's own start and stop lines say nothing that ours do not.
+        logger.setLevel(level.upper() if name == ROOT else "WARNING")
+
+
+def observer() -> Observer:
+    """Writes events to the log; an event of a level that is off is not even looked at."""
+    logger = logging.getLogger(ROOT)
+    if not logger.isEnabledFor(logging.WARNING):
+        return ignore
+    requests = logger.isEnabledFor(logging.DEBUG)
+
+    def observe(event: Event, /) -> None:
+        if isinstance(event, AttemptFailed):
+            logger.warning("attempt_failed", extra={"fields": asdict(event)})
+        elif requests and isinstance(event, RequestEnded):
+            logger.debug("request_ended", extra={"fields": asdict(event)})
+
+    return observe
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    fields: dict[str, object] = getattr(record, "fields", {})
+    return fields
+
+
+def _stamp(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _quoted(value: object) -> str:
+    text = f"{value:.6f}" if isinstance(value, float) else str(value)
+    return json.dumps(text, ensure_ascii=False) if " " in text or not text else text

@@ -1,0 +1,101 @@
+"""`POST /v1/chat/completions`: plain ASGI from the body to the last byte.
+
+The status and the first bytes of the answer are in hand before our head goes out, so a failure
+until then is a proper status; a failure after it is one error event, and no `[DONE]`.
+"""
+
+from collections.abc import AsyncIterator
+
+from sse_starlette import EventSourceResponse
+from starlette.types import Receive, Scope, Send
+
+from relay.engine import Engine
+from relay.errors import RelayError
+from relay.routing import LOCAL
+from relay.sse import WholeEvents, event
+from relay.types import Answer, Call
+from relay.upstream import upward
+from relay.web.presence import Presence
+from relay.web.reading import check_chat, read_body, read_json
+from relay.web.replies import STREAM_HEADERS, Visit, send_body, visit
+
+
+class ChatEndpoint:
+    """The ASGI application behind the chat route."""
+
+    def __init__(
+        self, engine: Engine, presence: Presence, *, max_body_bytes: int, body_timeout_s: float
+    ) -> None:
+        self._engine = engine
+        self._presence = presence
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        here = visit(scope)
+        call = await self._read(scope, receive, here)
+        try:
+            async with self._presence.watch(receive):
+                if call.stream:
+                    await self._stream(call, here, scope, receive, send)
+                else:
+                    answer = await self._engine.complete(call, here.trail)
+                    await send_body(send, answer.status, answer.body, answer.headers)
+        except RelayError as error:
+            if not (call.stream and here.started):
+                raise
+            await send({"type": "http.response.body", "body": event(error.envelope())})
+
+    async def _read(self, scope: Scope, receive: Receive, here: Visit) -> Call:
+        headers = scope["headers"]
+        body = await read_body(
+            receive, headers, max_bytes=self._max_body_bytes, timeout_s=self._body_timeout_s
+        )
+        payload = read_json(body, headers)
+        check_chat(payload)
+        return Call(
+            path="chat/completions",
+            body=body,
+            payload=payload,
+            model=payload["model"],
+            stream=bool(payload.get("stream")),
+            request_id=here.request_id,
+            identity=here.identity,
+            headers=upward(headers),
+        )
+
+    async def _stream(
+        self, call: Call, here: Visit, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        async with self._engine.stream(call, here.trail) as answer:
+            if here.trail.target == LOCAL:
+                reply = EventSourceResponse(
+                    _with_error(answer), ping=0, headers={"cache-control": "no-cache"}
+                )
+                await reply(scope, receive, send)
+                return
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": answer.status,
+                    "headers": [*answer.headers, *STREAM_HEADERS],
+                }
+            )
+            whole = WholeEvents()
+            try:
+                async for piece in answer:
+                    if out := whole.push(piece):
+                        await send({"type": "http.response.body", "body": out, "more_body": True})
+            except RelayError:
+                if not whole.between:  # a huge event was let through in part; end it
+                    await send({"type": "http.response.body", "body": b"\n\n", "more_body": True})
+                raise
+            await send({"type": "http.response.body", "body": whole.tail()})
+
+
+async def _with_error(answer: Answer) -> AsyncIterator[bytes]:
+    try:
+        async for piece in answer:
+            yield piece
+    except RelayError as error:
+        yield event(error.envelope())

@@ -1,0 +1,164 @@
+"""Which origins may call from a browser. The outermost layer, so that every status has its headers.
+
+    request                          answer
+    no `origin`                      passed on
+    preflight, origin allowed        204 with what is allowed; no key needed
+    preflight, origin not allowed    403 origin_not_allowed
+    origin allowed                   passed on, CORS headers on whatever comes back
+    origin not allowed               passed on when a key guards the relay (a page has none to
+                                     send), else 403: a page that somebody happens to visit must
+                                     not spend in his name
+
+A page of the relay's own origin is always allowed; without keys only under a loopback name, since
+any other name could be made to point here (DNS rebinding).
+"""
+
+import re
+from collections.abc import Iterable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from relay.errors import OriginNotAllowed
+from relay.settings import is_loopback
+from relay.types import RawHeaders
+from relay.web.replies import send_error
+
+EXPOSED = b", ".join(
+    [
+        b"x-request-id",
+        b"x-upstream-request-id",
+        b"x-relay-upstream",
+        b"x-relay-attempts",
+        b"server-timing",
+        b"retry-after",
+        b"retry-after-ms",
+        *(
+            b"x-ratelimit-%s-%s" % (kind, unit)
+            for kind in (b"limit", b"remaining", b"reset")
+            for unit in (b"requests", b"tokens")
+        ),
+    ]
+)
+"""Response headers that a page may read."""
+
+_PORT = re.compile(r":\d+$")
+_VARY = (b"vary", b"Origin")
+
+
+class Origins:
+    """The list of allowed origins: exact ones, `http://host:*` for any port, `*` for all."""
+
+    def __init__(self, allowed: Iterable[str], *, guarded: bool) -> None:
+        allowed = list(allowed)
+        self.any = "*" in allowed
+        self.guarded = guarded
+        self._exact = {origin.encode() for origin in allowed if "*" not in origin}
+        self._patterns = [
+            re.compile(re.escape(origin[: -len(":*")]).encode() + rb"(:\d{1,5})?")
+            for origin in allowed
+            if origin.endswith(":*")
+        ]
+
+    def allows(self, origin: bytes, scope: Scope) -> bool:
+        """Whether pages of that origin may call the relay that `scope` has reached."""
+        return (
+            self.any
+            or origin in self._exact
+            or any(pattern.fullmatch(origin) for pattern in self._patterns)
+            or self._own(origin, scope)
+        )
+
+    def _own(self, origin: bytes, scope: Scope) -> bool:
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+        if not host or origin not in (b"http://" + host, b"https://" + host):
+            return False
+        return self.guarded or is_loopback(_PORT.sub("", host.decode("latin-1")))
+
+
+class Cors:
+    """The layer. The four knobs are `origins`, `credentials`, `methods` and `headers`."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        origins: Origins,
+        credentials: bool,
+        methods: Iterable[str],
+        headers: Iterable[str],
+        max_age_s: int,
+    ) -> None:
+        self._app = app
+        self._origins = origins
+        self._everyone = origins.any and not credentials
+        self._headers = {header.lower() for header in headers}
+        self._allow = [(b"access-control-allow-credentials", b"true")] if credentials else []
+        self._preflight: RawHeaders = [
+            (b"access-control-allow-methods", ", ".join(methods).encode()),
+            (b"access-control-max-age", b"%d" % max_age_s),
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = scope["headers"]
+        origin = next((value for name, value in headers if name == b"origin"), None)
+        if origin is None:
+            await self._app(scope, receive, send if self._everyone else _varying(send))
+            return
+        preflight = scope["method"] == "OPTIONS" and any(
+            name == b"access-control-request-method" for name, _ in headers
+        )
+        if not self._origins.allows(origin, scope):
+            if preflight or not (self._origins.guarded or scope["method"] in ("GET", "HEAD")):
+                await send_error(
+                    _varying(send),
+                    OriginNotAllowed(
+                        "Pages of this origin may not call the relay; "
+                        "its operator can allow them with RELAY_CORS_ORIGINS."
+                    ),
+                )
+                return
+            await self._app(scope, receive, _varying(send))
+            return
+        if preflight:
+            await self._answer_preflight(headers, origin, send)
+            return
+        await self._app(scope, receive, self._sharing(send, origin))
+
+    async def _answer_preflight(self, headers: RawHeaders, origin: bytes, send: Send) -> None:
+        asked = [
+            header.strip().lower()
+            for name, value in headers
+            if name == b"access-control-request-headers"
+            for header in value.decode("latin-1").split(",")
+        ]
+        allowed = [header for header in asked if "*" in self._headers or header in self._headers]
+        answer = [*self._shared(origin), *self._preflight]
+        if allowed:
+            answer.append((b"access-control-allow-headers", ", ".join(allowed).encode("latin-1")))
+        await send({"type": "http.response.start", "status": 204, "headers": answer})
+        await send({"type": "http.response.body", "body": b""})
+
+    def _shared(self, origin: bytes) -> RawHeaders:
+        if self._everyone:
+            return [(b"access-control-allow-origin", b"*")]
+        return [(b"access-control-allow-origin", origin), *self._allow, _VARY]
+
+    def _sharing(self, send: Send, origin: bytes) -> Send:
+        headers = [*self._shared(origin), (b"access-control-expose-headers", EXPOSED)]
+        return _adding(send, headers)
+
+
+def _varying(send: Send) -> Send:
+    return _adding(send, [_VARY])
+
+
+def _adding(send: Send, headers: RawHeaders) -> Send:
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *headers]
+        await send(message)
+
+    return wrapped

@@ -1,0 +1,180 @@
+"""Reading a request: its body, counted and timed while it comes, and the JSON in it.
+
+Whether a chat request is right is decided by a quick look at its types; pydantic is asked only when
+the look found something, to say what.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any, NoReturn
+
+from starlette.types import Receive
+
+from relay.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
+from relay.schema import read_chat_request
+from relay.types import RawHeaders
+from relay.web.presence import ClientLeft
+
+
+async def read_body(
+    receive: Receive, headers: RawHeaders, *, max_bytes: int, timeout_s: float
+) -> bytes:
+    """The whole body.
+
+    Raises:
+        RequestTooLarge: it is longer than `max_bytes`, announced or counted.
+        RequestTimeout: it has not come within `timeout_s`.
+        ClientLeft: the client went away first.
+    """
+    announced = _header(headers, b"content-length")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _collect(receive, max_bytes)
+    except TimeoutError:
+        raise RequestTimeout(
+            f"The body of the request did not arrive within {timeout_s:g} s.",
+            headers=[(b"connection", b"close")],
+        ) from None
+
+
+def read_json(body: bytes, headers: RawHeaders) -> dict[str, Any]:
+    """The JSON object that a body holds.
+
+    Raises:
+        UnsupportedMediaType: the body is declared to be something else.
+        InvalidRequest: it is not JSON, or not an object.
+    """
+    media_type = _header(headers, b"content-type").partition(b";")[0].strip().lower()
+    if media_type != b"application/json" and not media_type.endswith(b"+json"):
+        given = media_type.decode("latin-1") or "none"
+        raise UnsupportedMediaType(f"The content type must be application/json, not {given[:100]}.")
+    try:
+        payload = _DECODER.decode(body.decode())
+    except UnicodeDecodeError:
+        raise InvalidRequest("The body is not UTF-8 text.") from None
+    except json.JSONDecodeError as exc:
+        raise InvalidRequest(
+            f"The body is not valid JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}."
+        ) from None
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.") from None
+    except ValueError as exc:  # a number of thousands of digits, or NaN
+        raise InvalidRequest(f"The body is not valid JSON: {exc}.") from None
+    if not isinstance(payload, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return payload
+
+
+def check_chat(payload: dict[str, Any]) -> None:
+    """Whether a chat request has the types it must have; ranges are its target's business.
+
+    Raises:
+        InvalidRequest: a field is missing or wrong; `param` names it.
+    """
+    if not _looks_right(payload):
+        read_chat_request(payload)
+
+
+def _looks_right(payload: Mapping[str, Any]) -> bool:
+    messages = payload.get("messages")
+    return (
+        isinstance(payload.get("model"), str)
+        and payload["model"] != ""
+        and isinstance(messages, list)
+        and bool(messages)
+        and all(map(_message_looks_right, messages))
+        and all(type(payload[name]) in _TYPES[name] for name in _TYPES.keys() & payload.keys())
+    )
+
+
+def _message_looks_right(message: object) -> bool:
+    return (
+        isinstance(message, dict)
+        and message.get("role") in _ROLES
+        and all(type(message[name]) in _PARTS[name] for name in _PARTS.keys() & message.keys())
+        and (type(message.get("content")) is not list or all(map(_is_part, message["content"])))
+    )
+
+
+def _is_part(part: object) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("type"), str)
+
+
+async def _collect(receive: Receive, max_bytes: int) -> bytes:
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+        return body
+    collected = bytearray()
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        collected += message.get("body", b"")
+        if len(collected) > max_bytes:
+            raise _too_large(max_bytes)
+        if not message.get("more_body"):
+            return bytes(collected)
+        message = await receive()
+
+
+def _too_large(max_bytes: int) -> RequestTooLarge:
+    # The rest of the body is not read, so the connection cannot be used again.
+    return RequestTooLarge(
+        f"The body of the request is larger than the {max_bytes} bytes allowed here.",
+        headers=[(b"connection", b"close")],
+    )
+
+
+def _header(headers: RawHeaders, wanted: bytes) -> bytes:
+    return next((value for name, value in headers if name == wanted), b"")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+Types = frozenset[type]
+_NUMBER: Types = frozenset({int, float, NoneType})
+_WHOLE: Types = frozenset({int, NoneType})
+_FLAG: Types = frozenset({bool, NoneType})
+_TEXT: Types = frozenset({str, NoneType})
+_OBJECT: Types = frozenset({dict, NoneType})
+_LIST: Types = frozenset({list, NoneType})
+_TYPES: dict[str, Types] = {
+    "stream": _FLAG,
+    "stream_options": _OBJECT,
+    "temperature": _NUMBER,
+    "top_p": _NUMBER,
+    "n": _WHOLE,
+    "max_tokens": _WHOLE,
+    "max_completion_tokens": _WHOLE,
+    "max_length": _WHOLE,
+    "stop": _TEXT | _LIST,
+    "seed": _WHOLE,
+    "frequency_penalty": _NUMBER,
+    "presence_penalty": _NUMBER,
+    "logprobs": _FLAG,
+    "top_logprobs": _WHOLE,
+    "logit_bias": _OBJECT,
+    "response_format": _OBJECT,
+    "tools": _LIST,
+    "tool_choice": _TEXT | _OBJECT,
+    "parallel_tool_calls": _FLAG,
+    "user": _TEXT,
+}
+_ROLES = ("user", "assistant", "system", "tool", "developer", "function")
+_PARTS: dict[str, Types] = {
+    "content": _TEXT | _LIST,
+    "name": _TEXT,
+    "tool_calls": _LIST,
+    "tool_call_id": _TEXT,
+}
+"""The types that a quick look accepts; tests hold them against the pydantic models."""

@@ -1,0 +1,239 @@
+"""`WS /ws`: the classic WebSocket chat. One socket, many turns, from whatever serves.
+
+    client  {"query": "…", "history": [["question", "answer"], …], "model"?: "…"}
+    relay   {"response": "Py", "history": [["…", "Py"]], "status": 202}        again and again
+            {"status": 200}
+    client  {"type": "stop"}                                                    ends the answer: 200
+    relay   {"type": "error", "status": 4xx or 5xx, "error": {…}}               the turn is over
+
+The key comes in the `authorization` header, as the second subprotocol (`relay`, `key.KEY`), or as
+the first frame `{"key": "…"}`. Browsers' `Origin` is held against the list that CORS uses.
+
+Source: ChatGLM's `websocket_api.py`.
+"""
+
+import asyncio
+import json
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from relay.engine import Engine, Trail
+from relay.errors import InvalidApiKey, InvalidRequest, OriginNotAllowed, RelayError
+from relay.history import from_pairs
+from relay.keys import Keyring
+from relay.types import ANONYMOUS, Call, Identity
+from relay.web.cors import Origins
+from relay.web.models import Models
+from relay.web.replies import JSON, new_request_id
+from relay.web.transcript import Transcript
+
+SUBPROTOCOL = "relay"
+KEY_PREFIX = "key."
+KEY_WAIT_S = 10.0
+"""How long a socket may take to send its key as the first frame."""
+
+POLICY_VIOLATION = 1008
+"""The close code of a socket that may not be here (RFC 6455, 7.4.1)."""
+
+
+class ChatSocket:
+    """The ASGI application behind `/ws`."""
+
+    def __init__(
+        self, engine: Engine, models: Models, *, keyring: Keyring, origins: Origins
+    ) -> None:
+        self._engine = engine
+        self._models = models
+        self._keyring = keyring
+        self._origins = origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        socket = WebSocket(scope, receive, send)
+        try:
+            identity = self._check_handshake(scope)
+        except RelayError as error:
+            await _refuse(send, error)
+            return
+        offered = SUBPROTOCOL in scope["subprotocols"]
+        await socket.accept(subprotocol=SUBPROTOCOL if offered else None)
+        conversation = _Conversation(socket, self._engine, self._models)
+        try:
+            conversation.identity = identity or await self._first_frame_key(socket)
+            await conversation.run()
+        except InvalidApiKey as error:
+            await conversation.send_error(error)
+            await socket.close(POLICY_VIOLATION)
+        except WebSocketDisconnect:
+            return
+
+    def _check_handshake(self, scope: Scope) -> Identity | None:
+        """Who is calling; None when the key is still to come as a frame."""
+        headers = scope["headers"]
+        origin = next((value for name, value in headers if name == b"origin"), None)
+        if origin is not None and not self._origins.allows(origin, scope):
+            raise OriginNotAllowed("Pages of this origin may not call the relay.")
+        if self._keyring.empty:
+            return ANONYMOUS
+        if any(name == b"authorization" for name, _ in headers):
+            return self._keyring.identify(headers)
+        for protocol in scope["subprotocols"]:
+            if protocol.startswith(KEY_PREFIX):
+                return self._keyring.identify_key(protocol.removeprefix(KEY_PREFIX).encode())
+        return None
+
+    async def _first_frame_key(self, socket: WebSocket) -> Identity:
+        try:
+            async with asyncio.timeout(KEY_WAIT_S):
+                frame = await _frame(socket)
+        except TimeoutError:
+            raise InvalidApiKey("No API key came in time.") from None
+        except InvalidRequest:
+            frame = {}
+        key = frame.get("key")
+        if not isinstance(key, str):
+            raise InvalidApiKey('An API key is needed: send {"key": "…"} as the first frame.')
+        return self._keyring.identify_key(key.encode("utf-8", "replace"))
+
+
+class _Conversation:
+    """The turns of one socket: one answer at a time, while frames are still read."""
+
+    def __init__(self, socket: WebSocket, engine: Engine, models: Models) -> None:
+        self.identity = ANONYMOUS
+        self._socket = socket
+        self._engine = engine
+        self._models = models
+        self._answer: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Take frames until the client leaves; an answer still running then is ended."""
+        try:
+            while True:
+                try:
+                    await self._take(await _frame(self._socket))
+                except InvalidRequest as error:
+                    await self.send_error(error)
+        finally:
+            await self._stop()
+
+    async def send_error(self, error: RelayError) -> None:
+        """An error frame, in the envelope's words."""
+        frame = {"type": "error", "status": error.status, **_error_body(error)}
+        await self._send(frame)
+
+    async def _take(self, frame: dict[str, Any]) -> None:
+        if frame.get("type") == "stop":
+            if await self._stop():
+                await self._send({"status": 200})
+            return
+        if "key" in frame and "query" not in frame:
+            return  # a client may send its key although none is needed
+        if self._answer is not None and not self._answer.done():
+            raise InvalidRequest("An answer is still running; wait for it or stop it first.")
+        query, history = _read_turn(frame)
+        model = frame.get("model")
+        if model is not None and not isinstance(model, str):
+            raise InvalidRequest("'model' must be a string.", param="model")
+        self._answer = asyncio.create_task(self._reply(query, history, model))
+
+    async def _stop(self) -> bool:
+        """End the running answer; whether there was one."""
+        task, self._answer = self._answer, None
+        if task is None or task.done():
+            return False
+        task.cancel()
+        await asyncio.wait([task])
+        return True
+
+    async def _reply(self, query: str, history: list[list[str]], model: str | None) -> None:
+        try:
+            messages = from_pairs(query, [(asked, said) for asked, said in history])
+            model = model or await self._models.default()
+            payload = {"model": model, "messages": messages, "stream": True}
+            call = Call(
+                path="chat/completions",
+                body=json.dumps(payload).encode(),
+                payload=payload,
+                model=model,
+                stream=True,
+                request_id=new_request_id(),
+                identity=self.identity,
+                headers=(JSON,),
+            )
+            async with self._engine.stream(call, Trail()) as answer:
+                transcript = Transcript()
+                async for piece in answer:
+                    if transcript.read(piece):
+                        text = transcript.text
+                        await self._send(
+                            {
+                                "response": text,
+                                "history": [*history, [query, text]],
+                                "status": 202,
+                            }
+                        )
+                transcript.close()
+            await self._send({"status": 200})
+        except RelayError as error:
+            await self.send_error(error)
+        except WebSocketDisconnect:
+            return
+
+    async def _send(self, frame: dict[str, Any]) -> None:
+        text = json.dumps(frame, ensure_ascii=False)
+        # A lone surrogate can stand in a question (as an escape), but not in a frame.
+        await self._socket.send_text(text.encode("utf-8", "replace").decode())
+
+
+async def _frame(socket: WebSocket) -> dict[str, Any]:
+    """The next frame, a JSON object.
+
+    Raises:
+        InvalidRequest: it is none.
+        WebSocketDisconnect: the client left.
+    """
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code", 1005))
+    try:
+        frame = json.loads(message.get("text") or message.get("bytes") or "")
+    except (ValueError, RecursionError):
+        raise InvalidRequest("A frame must be a JSON object.") from None
+    if not isinstance(frame, dict):
+        raise InvalidRequest("A frame must be a JSON object.")
+    return frame
+
+
+def _read_turn(frame: dict[str, Any]) -> tuple[str, list[list[str]]]:
+    query = frame.get("query")
+    if not isinstance(query, str) or not query.strip():
+        raise InvalidRequest("'query' must be a string that is not empty.", param="query")
+    history = frame.get("history") or []
+    if not isinstance(history, list) or not all(map(_is_pair, history)):
+        raise InvalidRequest(
+            "'history' must be a list of [question, answer] pairs.", param="history"
+        )
+    return query, history
+
+
+def _is_pair(pair: object) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+
+
+def _error_body(error: RelayError) -> dict[str, Any]:
+    """The envelope; an upstream's own error when it is one, else its status in our words."""
+    try:
+        body = json.loads(error.envelope())
+        if isinstance(body["error"], dict):
+            return {"error": body["error"]}
+    except (ValueError, KeyError, TypeError):
+        pass  # an upstream's page of HTML, say
+    return json.loads(RelayError.envelope(error))  # type: ignore[no-any-return]  # our own JSON
+
+
+async def _refuse(send: Send, error: RelayError) -> None:
+    """Answer the handshake with an HTTP error instead of opening the socket."""
+    await send({"type": "websocket.http.response.start", "status": error.status, "headers": [JSON]})
+    await send({"type": "websocket.http.response.body", "body": error.envelope()})

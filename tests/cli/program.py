@@ -1,0 +1,132 @@
+"""The `relay` command as its users have it: a process in a directory, or at a terminal."""
+
+import codecs
+import os
+import pty
+import select
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 30.0
+CTRL_C = "\x03"
+CTRL_D = "\x04"
+
+# Makes the terminal at descriptor 0 its own, so that Ctrl-C reaches it, and becomes the program.
+_AT_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "relay", *sys.argv[1:]])
+"""
+
+
+def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Ours without the settings of whoever runs the tests, and with `given`."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(("RELAY_", "OPENAI_"))
+    }
+    # A machine that keeps no bytecode would compile every library once a test.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    ours = {
+        "COLUMNS": "200",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONPYCACHEPREFIX": str(ROOT / ".pytest_cache" / "bytecode"),
+        "TERM": "dumb",
+    }
+    return kept | ours | dict(given or {})
+
+
+class Program:
+    """Runs `python -m relay` to its end."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __call__(
+        self, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "relay", *arguments],
+            cwd=self.directory,
+            env=environment(env),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+
+class Terminal:
+    """`python -m relay` at a pseudo-terminal: what is typed, what is seen."""
+
+    def __init__(self, *arguments: str, directory: Path, stdout: int | None = None) -> None:
+        self._ours, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _AT_TERMINAL, *arguments],
+            cwd=directory,
+            env=environment(),
+            stdin=theirs,
+            stdout=stdout or theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        self.seen = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        os.close(self._ours)
+
+    def type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
+    def interrupt_prompt(self) -> None:
+        """Type Ctrl-C at the prompt, once the program waits there.
+
+        Python's readline loses one that comes after it wrote the prompt and before it waits.
+        """
+        status = Path(f"/proc/{self.process.pid}/stat")
+        while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "S":
+            pass
+        self.type(CTRL_C)
+
+    def see(self, text: str) -> str:
+        """Read until `text` has come; returns, and forgets, everything up to its end."""
+        while text not in self.seen:
+            piece = self._read()
+            assert piece, f"the program ended without {text!r}: {self.seen!r}"
+            self.seen += piece
+        before, _, self.seen = self.seen.partition(text)
+        return before + text
+
+    def exit_status(self) -> int:
+        """Read to the end; returns the exit status."""
+        while piece := self._read():
+            self.seen += piece
+        return self.process.wait(PATIENCE_S)
+
+    def _read(self) -> str:
+        """What comes next; empty at the end."""
+        text = ""
+        while not text:
+            ready, _, _ = select.select([self._ours], [], [], PATIENCE_S)
+            assert ready, f"nothing more came after {self.seen!r}"
+            try:
+                text = self._decoder.decode(os.read(self._ours, 65536))
+            except OSError:  # so says Linux when the other side is closed
+                break
+        return text

@@ -1,0 +1,240 @@
+"""`relay check` against what is right, and against each thing that can be wrong."""
+
+import socket
+import socketserver
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from fake_script import Gate, Script
+from fake_upstream import FakeUpstream, Received
+from transcripts import error_body, models_body
+
+from cli.program import Program
+
+KEY = {"RELAY_UPSTREAM_API_KEY": "sk-canary"}
+
+
+def rows(table: str) -> dict[str, str]:
+    """The lines of the table by their first word, spaces made single."""
+    lines = [" ".join(line.split()) for line in table.splitlines()[1:]]
+    return {line.partition(" ")[0]: line.partition(" ")[2] for line in lines}
+
+
+def test_a_good_upstream_has_models_and_a_latency(relay: Program, fake: FakeUpstream) -> None:
+    shown = relay("check", "--upstream-url", fake.url, env=KEY)
+
+    assert shown.returncode == 0
+    found = rows(shown.stdout)
+    assert found["upstream"].startswith(f"{fake.url} ok 2 models, ")
+    assert found["upstream"].endswith(" ms")
+    assert (
+        found["door"] == "http://127.0.0.1:8000/v1 ok for everyone on this machine, without a key"
+    )
+    assert "local" not in found
+    assert "canary" not in shown.stdout + shown.stderr
+
+
+def test_it_only_asks_for_the_models(relay: Program, fake: FakeUpstream) -> None:
+    relay("check", "--upstream-url", fake.url, env=KEY)
+
+    assert [(request.method, request.path) for request in fake.requests] == [("GET", "/v1/models")]
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [
+        ("sk-wrong-canary", "the upstream refuses the key: check RELAY_UPSTREAM_API_KEY"),
+        ("", "the upstream wants a key: set RELAY_UPSTREAM_API_KEY"),
+    ],
+)
+def test_a_wrong_key_is_said_and_not_shown(
+    relay: Program, fake: FakeUpstream, key: str, advice: str
+) -> None:
+    shown = relay("check", "--upstream-url", fake.url, env={"RELAY_UPSTREAM_API_KEY": key})
+
+    assert shown.returncode == 1
+    assert f"{fake.url} wrong {advice}" in rows(shown.stdout)["upstream"]
+    assert "canary" not in shown.stdout + shown.stderr
+
+
+def test_each_key_of_a_pool_is_tried(relay: Program, fake: FakeUpstream, tmp_path: Path) -> None:
+    (tmp_path / "relay.toml").write_text(
+        f"""
+        [[upstreams]]
+        name = "pool"
+        base_url = "{fake.url}"
+        api_keys = ["sk-canary", "sk-other-canary"]
+        """
+    )
+
+    shown = relay("check")
+
+    assert shown.returncode == 1
+    first, second = (line for line in shown.stdout.splitlines() if line.startswith("pool"))
+    assert "key 1 of 2" in first
+    assert "2 models" in first
+    assert "key 2 of 2" in second
+    assert "the upstream refuses the key: check api_keys of 'pool' in relay.toml" in second
+    assert "canary" not in shown.stdout + shown.stderr
+
+
+def test_a_dead_port_is_one_that_nothing_listens_on(relay: Program) -> None:
+    shown = relay("check", "--upstream-url", "http://127.0.0.1:1/v1")
+
+    assert shown.returncode == 1
+    assert "nothing listens on 127.0.0.1:1" in shown.stdout
+
+
+class Refusal(socketserver.BaseRequestHandler):
+    """Answers a TLS hello as a web server does that speaks plain HTTP only."""
+
+    def handle(self) -> None:
+        self.request.recv(65536)
+        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+
+
+def test_a_server_that_speaks_no_tls_is_named_as_that(relay: Program) -> None:
+    with socketserver.TCPServer(("127.0.0.1", 0), Refusal) as server:
+        threading.Thread(target=server.handle_request).start()
+        place = f"127.0.0.1:{server.server_address[1]}"
+        shown = relay("check", "--upstream-url", f"https://{place}/v1")
+
+    assert shown.returncode == 1
+    assert f"TLS with {place} failed" in shown.stdout
+
+
+def test_a_server_that_takes_no_connection_is_waited_for_as_long_as_its_limit(
+    relay: Program,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as stack:
+        place = server.getsockname()
+        for _ in range(4):  # fill its queue: the system drops what comes after
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(place)
+        url = f"http://127.0.0.1:{place[1]}/v1"
+        shown = relay("check", "--upstream-url", url, "--timeouts-connect-s", "0.2")
+
+    assert shown.returncode == 1
+    assert "no connection within 0.2 s" in shown.stdout
+
+
+def test_a_silent_server_is_waited_for_as_long_as_its_limit(
+    relay: Program, fake: FakeUpstream
+) -> None:
+    fake.answer(Script(gate=Gate()))
+
+    shown = relay("check", "--upstream-url", fake.url, "--timeouts-first-byte-s", "0.2")
+
+    assert shown.returncode == 1
+    assert "no answer within 0.2 s" in shown.stdout
+
+
+@pytest.mark.parametrize("tail", ["", "/v1/chat/completions"])
+@pytest.mark.parametrize("key", ["sk-canary", "sk-wrong-canary"])
+def test_another_url_than_the_base_gets_the_right_one(
+    relay: Program, fake: FakeUpstream, tail: str, key: str
+) -> None:
+    def by_path(received: Received) -> Script:
+        if received.path != "/v1/models":
+            return Script(status=404, body=error_body("Invalid URL"))
+        if received.header("authorization") != "Bearer sk-canary":
+            return Script(status=401, body=error_body("Incorrect API key"))
+        return Script(body=models_body("m"))
+
+    fake.answer(by_path)
+
+    shown = relay(
+        "check", "--upstream-url", fake.root_url + tail, env={"RELAY_UPSTREAM_API_KEY": key}
+    )
+
+    assert shown.returncode == 1
+    assert f"did you mean {fake.url}?" in shown.stdout
+
+
+def test_a_page_where_the_api_should_be_gets_the_right_url(
+    relay: Program, fake: FakeUpstream
+) -> None:
+    fake.answer(Script(body=b"<html>Welcome</html>"), path="/models")
+
+    shown = relay("check", "--upstream-url", fake.root_url, env=KEY)
+
+    assert f"did you mean {fake.url}?" in shown.stdout
+
+
+def test_a_server_of_another_kind_is_called_one(relay: Program, fake: FakeUpstream) -> None:
+    fake.answer(Script(body=b"<html>Welcome</html>"))
+
+    shown = relay("check", "--upstream-url", fake.url, env=KEY)
+
+    assert shown.returncode == 1
+    assert "not an OpenAI-format server?" in shown.stdout
+
+
+def test_an_error_of_the_upstream_is_shown_with_its_status(
+    relay: Program, fake: FakeUpstream
+) -> None:
+    fake.answer(Script(status=500, body=error_body("Out of order.")))
+
+    shown = relay("check", "--upstream-url", fake.url)
+
+    assert shown.returncode == 1
+    assert "500: Out of order." in shown.stdout
+
+
+def test_a_typo_in_a_setting_names_the_nearest(relay: Program) -> None:
+    shown = relay("check", env={"RELAY_UPSTREM_URL": "http://127.0.0.1:1/v1"})
+
+    assert shown.returncode == 1
+    assert "RELAY_UPSTREM_URL" in shown.stdout
+    assert "did you mean RELAY_UPSTREAM_URL?" in shown.stdout
+
+
+def test_a_setting_without_effect_is_a_note(relay: Program) -> None:
+    shown = relay("check", "--local", "echo", env={"RELAY_ADMIN_KEY": "admin-canary"})
+
+    assert shown.returncode == 0
+    assert rows(shown.stdout)["settings"] == "RELAY_ADMIN_KEY note does nothing in this version"
+    assert "canary" not in shown.stdout + shown.stderr
+
+
+def test_a_local_model_is_looked_for(relay: Program) -> None:
+    shown = relay("check", "--local", "echo")
+
+    assert shown.returncode == 0
+    assert rows(shown.stdout)["local"] == "echo ok echo; not loaded"
+
+
+def test_a_local_model_that_is_not_there_is_wrong(relay: Program) -> None:
+    shown = relay("check", "--local", "llama:nowhere.gguf")
+
+    assert shown.returncode == 1
+    assert rows(shown.stdout)["local"].startswith("llama:nowhere.gguf wrong ")
+
+
+def test_local_mode_leaves_the_upstreams_alone(relay: Program, fake: FakeUpstream) -> None:
+    shown = relay("check", "--mode", "local", "--local", "echo", "--upstream-url", fake.url)
+
+    assert shown.returncode == 0
+    assert fake.requests == []
+
+
+def test_a_model_that_is_answered_locally_needs_the_local_model(
+    relay: Program, fake: FakeUpstream, tmp_path: Path
+) -> None:
+    (tmp_path / "my.toml").write_text(
+        """
+        [[models]]
+        id = "small"
+        targets = [{ local = true }]
+        """
+    )
+
+    shown = relay(
+        "check", "--config", "my.toml", "--local", "echo", "--upstream-url", fake.url, env=KEY
+    )
+
+    assert shown.returncode == 0
+    assert {"upstream", "local"} <= set(rows(shown.stdout))

@@ -1,0 +1,39 @@
+from typing import Any
+
+import pytest
+
+from relay.cli.outline import address, admission
+from relay.settings import Settings
+
+KEYS = ("rk-canary-1", "rk-canary-2")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("localhost", "http://localhost:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("192.0.2.7", "http://192.0.2.7:8000"),
+    ],
+)
+def test_the_address_is_one_that_this_machine_can_call(host: str, url: str) -> None:
+    assert address(Settings(host=host, allow_anonymous=True)) == url
+
+
+@pytest.mark.parametrize(
+    ("given", "who"),
+    [
+        ({}, "everyone on this machine, without a key"),
+        ({"api_keys": KEYS}, "callers with one of 2 keys"),
+        ({"api_keys": KEYS[:1]}, "callers with the key"),
+        (
+            {"host": "0.0.0.0", "allow_anonymous": True},
+            "everyone who can reach it, without a key",
+        ),
+    ],
+)
+def test_admission_says_who_may_call(given: dict[str, Any], who: str) -> None:
+    assert admission(Settings(**given)) == who

@@ -1,0 +1,62 @@
+"""What the tests stand on: a fake upstream and a real relay, both on sockets of this machine."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fake_upstream import FakeUpstream
+from running import UPSTREAM_KEY, RunningRelay, StartRelay
+
+from relay.app import Relay, build_server, listen
+from relay.settings import Settings
+
+pytest_plugins = ["kinds"]
+
+
+@pytest.fixture
+def upstream() -> Iterator[FakeUpstream]:
+    """An OpenAI-format server that does as it is told."""
+    with FakeUpstream.in_thread() as fake:
+        yield fake
+
+
+@pytest.fixture
+def start_relay() -> Iterator[StartRelay]:
+    """Starts relays with the settings given; all of them stop with the test."""
+    running: list[RunningRelay] = []
+
+    def start(*, local: Any = None, **settings: Any) -> RunningRelay:
+        relay = Relay(Settings(**{"shutdown_grace_s": 0.2, **settings}), local=local)
+        server = build_server(relay)
+        listener = listen("127.0.0.1", 0)
+        root = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        running.append(RunningRelay(relay, server, thread, root))
+        running[-1].http.get("/healthz").raise_for_status()
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.stop()
+
+
+@pytest.fixture
+def remote(start_relay: StartRelay, upstream: FakeUpstream) -> RunningRelay:
+    """A relay in front of the fake upstream."""
+    return start_relay(upstream_url=upstream.url, upstream_api_key=UPSTREAM_KEY)
+
+
+@pytest.fixture
+def echo(start_relay: StartRelay) -> RunningRelay:
+    """A relay that answers from its own echo."""
+    return start_relay(local="echo")
+
+
+@pytest.fixture
+def silent_listener() -> Iterator[str]:
+    """`host:port` of something that accepts connections and never says a word, so no TLS either."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"

@@ -1,0 +1,96 @@
+"""One line an event, as text or JSON, and never a key in it."""
+
+import json
+import logging
+
+import pytest
+
+from relay.events import AttemptFailed, RequestEnded, ignore
+from relay.telemetry import logs
+
+ENDED = RequestEnded(
+    request_id="req_1",
+    method="POST",
+    path="/v1/chat/completions",
+    status=200,
+    duration_s=0.25,
+    caller="anonymous",
+    target="local",
+    attempts=1,
+)
+FAILED = AttemptFailed(request_id="req_1", target="eu", attempt=1, error="The upstream failed.")
+
+
+@pytest.fixture(autouse=True)
+def restored() -> object:  # type: ignore[misc]  # a generator fixture
+    """Puts the loggers back as pytest has them."""
+    before = {name: logging.getLogger(name) for name in ("relay", "uvicorn")}
+    kept = {n: (lg.handlers[:], lg.propagate, lg.level) for n, lg in before.items()}
+    yield
+    for name, (handlers, propagate, level) in kept.items():
+        before[name].handlers[:] = handlers
+        before[name].propagate = propagate
+        before[name].setLevel(level)
+
+
+def test_text_lines_name_the_event_and_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("debug", "text")
+    observe = logs.observer()
+    observe(ENDED)
+    observe(FAILED)
+    first, second = capsys.readouterr().err.splitlines()
+    assert " DEBUG request_ended " in first
+    assert "status=200 duration_s=0.250000" in first
+    assert " WARNING attempt_failed " in second
+    assert 'error="The upstream failed."' in second
+
+
+def test_json_lines_are_objects(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("debug", "json")
+    logs.observer()(ENDED)
+    try:
+        raise RuntimeError("boom")
+    except RuntimeError:
+        logging.getLogger("relay.web").exception("internal_error")
+    ended, failed = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (ended["event"], ended["level"], ended["status"]) == ("request_ended", "debug", 200)
+    assert "RuntimeError: boom" in failed["traceback"]
+
+
+def test_requests_are_logged_at_debug_only(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "text")
+    observe = logs.observer()
+    observe(ENDED)
+    assert capsys.readouterr().err == ""
+    observe(FAILED)
+    assert "attempt_failed" in capsys.readouterr().err
+
+
+def test_an_observer_that_would_say_nothing_is_none() -> None:
+    logs.configure("error", "text")
+    assert logs.observer() is ignore
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer {key}",
+        "authorization: bearer {key}",
+        "api-key: {key}",
+        "got {key} from",
+        "/ws key.{key}",
+        '{{"k": "{key}"}}',
+    ],
+)
+def test_keys_never_reach_a_line(form: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", form)
+    logger = logging.getLogger("relay.test")
+    key = "sk-canary-0123456789abcdef"
+    try:
+        raise RuntimeError(text.format(key=key))
+    except RuntimeError:
+        logger.exception("failed", extra={"fields": {"detail": text.format(key=key)}})
+    written = capsys.readouterr().err
+    assert key not in written
+    assert "[redacted]" in written
