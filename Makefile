@@ -1,7 +1,7 @@
 # `make run` and `make test` are all that is ever typed; the rest is for those who change relay.
 
 .DEFAULT_GOAL := help
-.PHONY: run test check lock format clean help chromium
+.PHONY: run test bench check lock format clean help chromium
 .DELETE_ON_ERROR:
 
 SHELL := /bin/sh
@@ -13,6 +13,9 @@ run: .venv/run.stamp ## install what is missing and start relay on http://127.0.
 
 test: .venv/test.stamp chromium ## install what the tests need and run them all (ARGS="tests/test_layers.py --no-cov")
 	@$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95 $(ARGS)
+
+bench: .venv/bench.stamp ## measure relay, beside nginx where it is installed, into bench/results (ARGS=--quick)
+	@$(BIN)/python -m bench.run $(ARGS)
 
 check: .venv/test.stamp ## formatting, lint, types, layers, locks: nothing is changed
 	@$(BIN)/ruff format --check --quiet --diff .
@@ -43,6 +46,10 @@ help: ## show this
 
 .venv/test.stamp: .venv/run.stamp requirements/test.txt
 	@scripts/venv requirements/test.txt
+	@touch $@
+
+.venv/bench.stamp: .venv/run.stamp requirements/bench.txt
+	@scripts/venv requirements/bench.txt
 	@touch $@
 
 # The browser tests drive a real Chromium.

@@ -18,6 +18,9 @@ DIRECT = "direct"
 """The name of the way to the upstream with nothing between."""
 
 WARM_UP_REQUESTS = 100
+WARM_UP_SHARE = 0.25
+"""Of the measurement's own length."""
+
 MOST_REQUESTS = 300_000
 LIMIT_S = 120
 """Longest that one warm-up or one measurement may take."""
@@ -43,22 +46,43 @@ async def measure(cell: Cell, way: Way, seconds: float) -> Numbers:
     load = Load(way.port, cell.work.request(f"127.0.0.1:{way.port}"), cell.work.chunks)
     try:
         await load.open(cell.in_flight)
-        warm = await load.run(max(cell.in_flight, WARM_UP_REQUESTS // _weight(cell)), limit_s=LIMIT_S)
-        total = int((cell.rate or warm.rate) * seconds)
-        total = min(max(total, cell.in_flight, 20), MOST_REQUESTS)
-        before_s = way.server.cpu_s() if way.server else 0.0
+        least = max(cell.in_flight, WARM_UP_REQUESTS // cell.work.weight)
+        warm = await load.run(least, limit_s=LIMIT_S)
+        if warm.elapsed_s < seconds * WARM_UP_SHARE:
+            warm = await load.run(
+                _requests(warm.rate, seconds * WARM_UP_SHARE, least), limit_s=LIMIT_S
+            )
+        total = _requests(cell.rate or warm.rate, seconds, least)
+        before = Meter.read(way.server)
         sample = await load.run(total, rate=cell.rate, limit_s=LIMIT_S)
-        after_s = way.server.cpu_s() if way.server else 0.0
+        after = Meter.read(way.server)
     except OSError as exc:
         raise LoadError(f"no connection to {way.name}: {exc}") from exc
     finally:
         load.close()
-    return _numbers(sample) | {"cpu_us": (after_s - before_s) / total * 1e6, "requests": total}
+    return _numbers(sample) | {
+        "requests": total,
+        "cpu_us": (after.cpu_s - before.cpu_s) / total * 1e6,
+        "writes": (after.writes - before.writes) / total,
+    }
 
 
-def _weight(cell: Cell) -> int:
-    """How much longer than a small one a request of this kind takes, very roughly."""
-    return 20 if cell.work.chunks or cell.work.body_bytes > 1_000_000 else 1
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What a server has used so far."""
+
+    cpu_s: float = 0.0
+    writes: int = 0
+
+    @classmethod
+    def read(cls, server: Server | None) -> "Meter":
+        """The present state; nothing where nothing stands between."""
+        return cls(server.cpu_s(), server.writes()) if server else cls()
+
+
+def _requests(rate: float, seconds: float, least: int) -> int:
+    """How many take about that long, within what makes sense."""
+    return min(max(int(rate * seconds), least), MOST_REQUESTS)
 
 
 def _numbers(sample: Sample) -> Numbers:

@@ -55,8 +55,8 @@ async def _hold(way: Way, target: FakeUpstream, streams: int, look: Callable[[],
                 await asyncio.sleep(POLL_S)
             seen = look()
             await asyncio.to_thread(target.get, "/release")
-        return seen
     except ExceptionGroup as exc:
         raise LoadError(str(exc.exceptions[0])) from exc
     finally:
         load.close()
+    return seen

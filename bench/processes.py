@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class Cores:
 
     @classmethod
     def available(cls) -> "Cores":
-        """The first two cores this process may use; with one core only the ratios mean something."""
+        """The first two cores this process may use; one core serves both."""
         cores = sorted(os.sched_getaffinity(0))
         return cls(cores[0], cores[min(1, len(cores) - 1)])
 
@@ -62,15 +62,24 @@ class Server:
 
     def cpu_s(self) -> float:
         """User and system time of its processes so far; a tick of the kernel's is 10 ms."""
-        return sum(sum(map(int, stat[11:15])) for stat in self._stats()) / TICKS_A_SECOND
+        return sum(sum(map(int, stat[11:15])) for _, stat in self._processes()) / TICKS_A_SECOND
 
     def resident_bytes(self) -> int:
         """Resident memory of its processes."""
-        pages = sum(int(stat[21]) for stat in self._stats())
+        pages = sum(int(stat[21]) for _, stat in self._processes())
         return pages * resource.getpagesize()
 
-    def _stats(self) -> Iterator[list[str]]:
-        """Fields of /proc/PID/stat from the third on, of each process of the session."""
+    def writes(self) -> int:
+        """Calls of `write` and its like by its processes so far, or 0 where that is not told."""
+        total = 0
+        for pid, _ in self._processes():
+            with suppress(OSError):
+                text = Path("/proc", pid, "io").read_text(encoding="ascii")
+                total += int(dict(line.split(": ") for line in text.splitlines())["syscw"])
+        return total
+
+    def _processes(self) -> Iterator[tuple[str, list[str]]]:
+        """The session's processes, each with the fields of /proc/PID/stat from the third on."""
         for entry in os.scandir("/proc"):
             if not entry.name.isdigit():
                 continue
@@ -80,20 +89,20 @@ class Server:
                 continue  # it has ended in this moment
             fields = text[text.rindex(")") + 2 :].split()
             if int(fields[3]) == self.session:
-                yield fields
+                yield entry.name, fields
 
 
 @dataclass(frozen=True, slots=True)
 class FakeUpstream:
     """The upstream, with and without TLS."""
 
-    port: int
+    server: Server
     tls_port: int
     cert: Path
 
     def get(self, path: str) -> dict[str, int]:
         """Ask the upstream itself."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
         try:
             connection.request("GET", path)
             answer: dict[str, int] = json.loads(connection.getresponse().read())
@@ -129,15 +138,19 @@ def upstream(folder: Path, cores: Cores) -> Iterator[FakeUpstream]:
         if not line:
             raise RuntimeError(f"the upstream did not start:\n{_log(folder)}")
         ports = json.loads(line)
-        yield FakeUpstream(ports["plain"], ports["tls"], cert)
+        yield FakeUpstream(Server("upstream", ports["plain"], process.pid), ports["tls"], cert)
 
 
 @contextmanager
-def relay(folder: Path, cores: Cores, target: FakeUpstream, *, tls: bool = False) -> Iterator[Server]:
+def relay(
+    folder: Path, cores: Cores, target: FakeUpstream, *, tls: bool = False
+) -> Iterator[Server]:
     """`relay serve` in front of the upstream, with its key check on."""
     folder.mkdir()
     port = _free_port()
-    url = f"https://localhost:{target.tls_port}" if tls else f"http://127.0.0.1:{target.port}"
+    url = (
+        f"https://localhost:{target.tls_port}" if tls else f"http://127.0.0.1:{target.server.port}"
+    )
     (folder / "relay.toml").write_text(RELAY_TOML.format(url=url + "/v1"), encoding="utf-8")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RELAY_", "OPENAI_"))}
     env = kept | {
@@ -153,14 +166,16 @@ def relay(folder: Path, cores: Cores, target: FakeUpstream, *, tls: bool = False
 
 
 @contextmanager
-def nginx(folder: Path, cores: Cores, target: FakeUpstream, *, tls: bool = False) -> Iterator[Server]:
+def nginx(
+    folder: Path, cores: Cores, target: FakeUpstream, *, tls: bool = False
+) -> Iterator[Server]:
     """nginx in front of the upstream, with a prefix of its own."""
     folder.mkdir()
     port = _free_port()
     values = {
         "USER": pwd.getpwuid(os.getuid()).pw_name,
         "FILES": str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
-        "UPSTREAM": str(target.tls_port if tls else target.port),
+        "UPSTREAM": str(target.tls_port if tls else target.server.port),
         "SCHEME": "https" if tls else "http",
         "PORT": str(port),
         "KEY": UPSTREAM_KEY,

@@ -1,10 +1,9 @@
 """`make bench`: measure relay and nginx side by side, write `bench/results/`.
 
-    python -m bench.run [--quick] [--only NAME] [--seconds S] [--rounds N]
+python -m bench.run [--quick] [--only NAME] [--seconds S] [--rounds N]
 """
 
 import argparse
-import asyncio
 import json
 import os
 import platform
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,11 @@ from bench.load import LoadError
 from bench.measure import DIRECT, Numbers, Way, measure
 from bench.processes import Cores, FakeUpstream
 from bench.workloads import Cell, plan
+
+try:
+    from bench import plots
+except ImportError:  # the tables need no matplotlib
+    plots = None  # type: ignore[assignment]
 
 RESULTS = Path(__file__).resolve().parent / "results"
 IDLE_STREAMS = 10_000
@@ -48,7 +53,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self._seconds: float = options.seconds or (0.5 if options.quick else 2.0)
         self._rounds: int = options.rounds or (1 if options.quick else 3)
-        self._streams = 1000 if options.quick else IDLE_STREAMS
+        self._streams: int = options.streams or (1000 if options.quick else IDLE_STREAMS)
         self._only: list[str] = options.only
         self._cells = [cell for cell in plan(quick=options.quick) if self._wanted(cell.name)]
         self._folder = folder
@@ -85,7 +90,7 @@ class Bench:
     def _ways(self, target: FakeUpstream, *, tls: bool) -> Iterator[list[Way]]:
         """All systems, running; the ones that are not asked just now cost next to nothing."""
         with ExitStack() as stack:
-            ways = [] if tls else [Way(DIRECT, target.port)]
+            ways = [] if tls else [Way(DIRECT, target.server.port)]
             for name in self._systems:
                 folder = self._folder / f"{name}{'-tls' * tls}"
                 server = stack.enter_context(STARTERS[name](folder, self._cores, target, tls=tls))
@@ -128,7 +133,7 @@ class Bench:
         cpu = next(
             line.partition(":")[2].strip()
             for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name") or line.startswith("CPU part")
+            if line.startswith(("model name", "CPU part"))
         )
         done = subprocess.run(
             [processes.nginx_path() or "true", "-v"], capture_output=True, text=True, check=False
@@ -137,7 +142,7 @@ class Bench:
             "cpu": f"{cpu}, {os.cpu_count()} cores",
             "kernel": platform.release(),
             "python": platform.python_version(),
-            "uvloop": uvloop.__version__,
+            "uvloop": version("uvloop"),
             "nginx": done.stderr.strip().partition("/")[2] or "not installed",
             "load average at the end": " ".join(f"{load:.1f}" for load in os.getloadavg()),
         }
@@ -147,10 +152,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a minute, to see that all works")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME",
-                        help="cells whose name begins so (chat@16, stream, tls, memory); repeatable")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="cells whose name begins so (chat@16, stream, tls, memory); repeatable",
+    )
     parser.add_argument("--seconds", type=float, help="of one measurement (2; quick: 0.5)")
     parser.add_argument("--rounds", type=int, help="of each measurement (3; quick: 1)")
+    parser.add_argument(
+        "--streams", type=int, help="idle ones, for the memory (10000; quick: 1000)"
+    )
     parser.add_argument("--without-relay", action="store_true", help="nginx alone")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where to write")
     parser.add_argument("--report", type=Path, metavar="JSON", help="only write tables and plots")
@@ -167,6 +180,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="relay-bench-") as folder:
             outcome = Bench(options, Path(folder)).run()
     report.write(outcome, options.results)
+    if plots:
+        plots.draw(outcome, options.results)
     print(f"\nwritten to {options.results}")
 
 

@@ -33,7 +33,7 @@ STAMP_DIGITS = 19
 
 def plain_answer() -> bytes:
     """A chat completion, head and body."""
-    message = {"role": "assistant", "content": "Bytes come and bytes go; the middle keeps no copy."}
+    message = {"role": "assistant", "content": "Bytes come and bytes go; the middle keeps no copy, and the wire is quiet again tonight."}
     completion = {
         "id": "chatcmpl-bench0123456789abcdef",
         "object": "chat.completion",
@@ -73,8 +73,9 @@ STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
     b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
 )
-STAMPED = event('{"content":"%s"}' % ("0" * STAMP_DIGITS)).replace(b"0" * STAMP_DIGITS, b"%019d")
-TOKEN = event('{"content":"%s"}' % "token".ljust(STAMP_DIGITS))
+NO_STAMP = "0" * STAMP_DIGITS
+STAMPED = event(f'{{"content":"{NO_STAMP}"}}').replace(NO_STAMP.encode(), b"%019d")
+TOKEN = event(f'{{"content":"{"token".ljust(STAMP_DIGITS)}"}}')
 USAGE = framed(
     'data: {"id":"chatcmpl-bench0123456789abcdef","object":"chat.completion.chunk",'
     '"created":1700000000,"model":"bench-stream","choices":[],'

@@ -43,6 +43,9 @@ class Work:
     chunks: int = 0
     """Events of the answer before `[DONE]`; 0: the answer is not a stream."""
 
+    weight: int = 1
+    """How many small requests one of these is, very roughly: it needs fewer to warm up."""
+
     tls: bool = False
     limit: Limit | None = None
 
@@ -91,17 +94,24 @@ STREAMED = Limit(1.0, 1.3)
 
 CHAT = Work("chat", "small chat, not streamed", limit=SMALL)
 STREAM = Work(
-    "stream", f"stream of {CHUNKS} chunks", f"bench-stream-{CHUNKS}-0", chunks=CHUNKS, limit=STREAMED
+    "stream",
+    f"stream of {CHUNKS} chunks, as fast as they go",
+    f"bench-stream-{CHUNKS}-0",
+    chunks=CHUNKS,
+    weight=20,
+    limit=STREAMED,
 )
 TLS = Work("tls", "small chat, TLS to the upstream", tls=True, limit=SMALL)
 BODY_1K = Work("body-1k", "1 kB request body", body_bytes=KB)
 BODY_100K = Work("body-100k", "100 kB request body", body_bytes=100 * KB, limit=Limit(3.0, 6.0))
-BODY_5M = Work("body-5m", "5 MB request body", body_bytes=5 * MB)
+BODY_5M = Work("body-5m", "5 MB request body", body_bytes=5 * MB, weight=20)
 PACED = Work(
     "paced",
     f"stream of {CHUNKS} chunks, {PACE_MS} ms apart",
     f"bench-stream-{CHUNKS}-{PACE_MS}-stamped",
     chunks=CHUNKS,
+    weight=50,
+    limit=STREAMED,
 )
 IDLE = Work("idle", "idle stream", "bench-idle", chunks=2)
 

@@ -39,7 +39,7 @@ from relay.web.chat import ChatEndpoint
 from relay.web.cors import Cors, Origins
 from relay.web.door import CLIENT_CLOSED_REQUEST, Door, internal_error
 from relay.web.models import Models
-from relay.web.pages import STATIC, PageFiles, pages_router
+from relay.web.pages import STATIC, PageFiles, pages_router, swagger_files
 from relay.web.presence import ClientLeft, Presence
 from relay.web.replies import answer_headers, visit
 from relay.web.websocket import ChatSocket
@@ -113,13 +113,15 @@ class Relay:
             title="relay",
             version=__version__,
             lifespan=self._lifespan,
+            docs_url=None,
             redoc_url=None,
             redirect_slashes=False,
         )
         app.post("/v1/chat/completions", **documentation.CHAT)(_answered_by(chat))
         app.include_router(models.router(self.presence))
         app.include_router(pages_router(self.state))
-        app.mount("/static", PageFiles(directory=STATIC), name="static")
+        app.mount("/static/swagger", PageFiles(directory=swagger_files()))
+        app.mount("/static", PageFiles(directory=STATIC))
         socket = ChatSocket(engine, models, keyring=keyring, origins=origins)
         app.router.routes.append(WebSocketRoute("/ws", socket))
         documentation.document(app)

@@ -24,7 +24,7 @@ class RunningRelay:
     http: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.http = httpx.Client(base_url=self.root, timeout=30, trust_env=False)
+        self.http = httpx.Client(base_url=self.root, timeout=30, trust_env=False, verify=False)
 
     @property
     def url(self) -> str:

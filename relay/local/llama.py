@@ -70,7 +70,8 @@ class LlamaBackend:
             return
         self._started = True
         loop = asyncio.get_running_loop()
-        threading.Thread(target=self._load, args=(loop,), name="relay-load", daemon=True).start()
+        # No daemon: an interpreter that exits would cut it off inside the engine, which aborts then.
+        threading.Thread(target=self._load, args=(loop,), name="relay-load").start()
 
     def state(self) -> str:
         """`loading` until the file is loaded, then `ready` or what is wrong with it."""
@@ -234,3 +235,4 @@ async def _read(feed: Feed[Chunk], asked: EngineRequest) -> AsyncGenerator[Part,
     async for chunk in feed:
         for part in reader.read(chunk):
             yield part
+    yield reader.usage()

@@ -23,7 +23,7 @@ class ChunkReader:
     def __init__(self, *, tools_forced: bool) -> None:
         self._tools_forced = tools_forced
         self._calls: dict[int, list[str]] = {}
-        self._generated: dict[int, int] = {}
+        self._timings: dict[int, dict[str, Any]] = {}
 
     def read(self, chunk: dict[str, Any]) -> Iterator[Part]:
         """The parts of one chunk.
@@ -36,10 +36,26 @@ class ChunkReader:
             raise refusal(chunk["error"])
         for choice in chunk["choices"]:
             if "timings" in chunk:
-                self._generated[choice["index"]] = chunk["timings"]["predicted_n"]
+                self._timings[choice["index"]] = chunk["timings"]
             yield from self._read_choice(choice)
-        if chunk.get("usage"):
-            yield self._usage(chunk["usage"])
+
+    def usage(self) -> Usage:
+        """What all answers used, once they have ended.
+
+        From the timings in the last chunk of each: the engine's own usage is one answer's, and
+        comes once for each of several.
+        """
+        first = next(iter(self._timings.values()))
+        asked = first["cache_n"] + first["prompt_n"]
+        answered = sum(timings["predicted_n"] for timings in self._timings.values())
+        return Usage.model_validate(
+            {
+                "prompt_tokens": asked,
+                "completion_tokens": answered,
+                "total_tokens": asked + answered,
+                "prompt_tokens_details": {"cached_tokens": first["cache_n"]},
+            }
+        )
 
     def _read_choice(self, choice: dict[str, Any]) -> Iterator[Part]:
         index, reason = choice["index"], choice["finish_reason"]
@@ -56,13 +72,6 @@ class ChunkReader:
             yield _part(index, delta, **extra)
         if reason:
             yield ending(index, reason)
-
-    def _usage(self, usage: dict[str, Any]) -> Usage:
-        if len(self._generated) > 1:
-            answered = sum(self._generated.values())
-            total = usage["prompt_tokens"] + answered
-            usage = {**usage, "completion_tokens": answered, "total_tokens": total}
-        return Usage.model_validate(usage)
 
 
 def refusal(error: dict[str, Any]) -> RelayError:

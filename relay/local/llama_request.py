@@ -100,9 +100,7 @@ def build(
     # seed gives the same text only without it.
     body["cache_prompt"] = request.seed is None
     body["stream"] = True
-    body["stream_options"] = {"include_usage": True}
     body["return_progress"] = True  # or a long prompt could not be cancelled
-    body["timings_per_token"] = (request.n or 1) > 1  # its usage counts one answer of several
     forced = _forced_tools(request)
     if forced:
         _force(body, forced)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FilePath, model_validator
 
 from relay.settings.nearest import did_you_mean
-from relay.settings.values import Address, BaseUrl, Names, Seconds, Secret, Secrets
+from relay.settings.values import Address, BaseUrl, Names, Proxy, Seconds, Secret, Secrets
 
 Mode = Literal["auto", "remote", "local"]
 History = Literal["normalize", "reject", "passthrough"]
@@ -48,9 +48,40 @@ class UpstreamSettings(Section):
     kind: Literal["openai"] = "openai"
     timeouts: Timeouts = Timeouts()
     max_parallel: Annotated[int, Field(ge=1)] = 1000
+    max_idle: Annotated[int, Field(ge=0)] = Field(
+        100, description="connections that are kept open while there is nothing to ask"
+    )
     headers: dict[str, Secret] = Field(
         default_factory=dict, description="sent with every call, such as openai-organization"
     )
+    ca_file: FilePath | None = Field(
+        None, description="certificates (PEM) to trust, instead of the system's"
+    )
+    cert_file: FilePath | None = Field(
+        None, description="certificate (PEM) that the relay shows; the key may stand in it, too"
+    )
+    key_file: FilePath | None = Field(None, description="the key (PEM) of cert_file")
+    proxy: Proxy | None = Field(
+        None, repr=False, description="http://, https://, socks5:// or socks5h:// on the way there"
+    )
+    http2: bool = Field(False, description="speak HTTP/2 where the upstream can")
+    transport: Annotated[str, Field(pattern=r"^(auto|direct|httpx|[\w.]+:[\w.]+)$")] = Field(
+        "auto",
+        description="direct (the fast client), httpx, package.module:attribute (a transport of"
+        " httpx), or auto: direct where it can do what is asked",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "UpstreamSettings":
+        if self.key_file and not self.cert_file:
+            raise ValueError("key_file is the key of cert_file: set that, too")
+        special = [name for name in ("proxy", "http2") if getattr(self, name)]
+        if special and self.transport not in ("auto", "httpx"):
+            raise ValueError(
+                f"transport '{self.transport}' does not do {' and '.join(special)}: "
+                "leave it at 'auto', or set 'httpx'"
+            )
+        return self
 
 
 class TargetSettings(Section):

@@ -65,6 +65,18 @@ def _check_base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _check_proxy(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        known = parts.scheme in ("http", "https", "socks5", "socks5h") and parts.hostname
+        _ = parts.port
+    except ValueError:
+        known = None
+    if not known:
+        raise ValueError("a proxy is http://, https://, socks5:// or socks5h://, and names a host")
+    return value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 """Words, as a list or in one text with commas between."""
 
@@ -73,6 +85,9 @@ Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_split_commas)]
 
 Address = Annotated[str, BeforeValidator(_resolve_secret)]
 """The URL of a database; it may hold a password, so it may be given like a secret."""
+
+Proxy = Annotated[str, BeforeValidator(_resolve_secret), AfterValidator(_check_proxy)]
+"""The URL of a proxy; it may hold a password, so it may be given like a secret."""
 
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 """Where an OpenAI-format server is, without the slash at the end."""

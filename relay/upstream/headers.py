@@ -6,7 +6,7 @@ down    everything but the connection's own headers, cookies, the upstream's COR
         whose account it is; its request id comes as `x-upstream-request-id`
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from relay.types import RawHeaders
 
@@ -63,37 +63,88 @@ _STAYS_THERE = _CONNECTION | {
 _STAYS_THERE_PREFIXES = (b"access-control-", b"cf-", b"x-relay-")
 _RENAMED = {b"x-request-id": b"x-upstream-request-id"}
 
+_USUAL_OPTIONS = frozenset({b"", b"close", b"keep-alive"})
+"""What a `connection` header says nearly always: it names no header."""
+
+
+class _Travelling(dict[bytes, bytes]):
+    """By the name of a header, the one under which it travels; empty when it stays.
+
+    Deciding costs half a microsecond, and the same twenty names come with every call: so the first
+    short names that are asked for are remembered.
+    """
+
+    REMEMBERED = 1000
+    LONGEST = 64
+
+    def __init__(
+        self,
+        stays: frozenset[bytes],
+        prefixes: tuple[bytes, ...],
+        renamed: Mapping[bytes, bytes],
+    ) -> None:
+        super().__init__()
+        self._stays = stays
+        self._prefixes = prefixes
+        self._renamed = renamed
+
+    def __missing__(self, name: bytes) -> bytes:
+        lowered = name.lower()
+        if lowered in self._stays or lowered.startswith(self._prefixes):
+            travels = b""
+        else:
+            travels = self._renamed.get(lowered, lowered)
+        if len(self) < self.REMEMBERED and len(name) <= self.LONGEST:
+            self[name] = travels
+        return travels
+
+
+_UP = _Travelling(_STAYS_HERE, _STAYS_HERE_PREFIXES, {})
+_DOWN = _Travelling(_STAYS_THERE, _STAYS_THERE_PREFIXES, _RENAMED)
+
 
 def upward(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
     """The client's headers that go on to an upstream; names are in lower case, as in ASGI."""
-    named = _connection_options(headers := list(headers))
-    return [
-        (name, value)
-        for name, value in headers
-        if name not in _STAYS_HERE
-        and not name.startswith(_STAYS_HERE_PREFIXES)
-        and name not in named
-    ]
+    travelling, staying = _divide(headers, _UP)
+    return _without_options(travelling, staying)
 
 
 def downward(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
     """The upstream's headers that come back to the client, names in lower case."""
-    lowered = [(name.lower(), value) for name, value in headers]
-    named = _connection_options(lowered)
-    return [
-        (_RENAMED.get(name, name), value)
-        for name, value in lowered
-        if name not in _STAYS_THERE
-        and not name.startswith(_STAYS_THERE_PREFIXES)
-        and name not in named
-    ]
+    return divide_downward(headers)[0]
 
 
-def _connection_options(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
-    """Headers that a `connection` header declares to be of this hop only (RFC 9110, 7.6.1)."""
-    return {
-        option.strip().lower()
-        for name, value in headers
-        if name == b"connection"
-        for option in value.split(b",")
-    }
+def divide_downward(
+    headers: Iterable[tuple[bytes, bytes]],
+) -> tuple[RawHeaders, list[tuple[bytes, bytes]]]:
+    """The upstream's headers that come back to the client, and the others; names in lower case."""
+    travelling, staying = _divide(headers, _DOWN)
+    return _without_options(travelling, staying), staying
+
+
+def _divide(
+    headers: Iterable[tuple[bytes, bytes]], names: _Travelling
+) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
+    travelling = []
+    staying = []
+    for name, value in headers:
+        if travels := names[name]:
+            travelling.append((travels, value))
+        else:
+            staying.append((name.lower(), value))
+    return travelling, staying
+
+
+def _without_options(
+    travelling: list[tuple[bytes, bytes]], staying: list[tuple[bytes, bytes]]
+) -> list[tuple[bytes, bytes]]:
+    """Less the headers that a `connection` header declares to be of this hop only.
+
+    Source: RFC 9110, 7.6.1.
+    """
+    for name, value in staying:
+        if name == b"connection" and value.lower() not in _USUAL_OPTIONS:
+            options = {option.strip().lower() for option in value.split(b",")}
+            options |= {_RENAMED.get(option, option) for option in options}
+            travelling = [pair for pair in travelling if pair[0] not in options]
+    return travelling

@@ -1,6 +1,7 @@
-"""What has a face or a pulse: the chat page and its files, the probes."""
+"""What has a face or a pulse: the chat page, the documentation, their files, the probes."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -9,17 +10,23 @@ from starlette.staticfiles import StaticFiles
 
 STATIC = Path(__file__).parent / "static"
 
-POLICY = (
+_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """The page loads its own files and talks to its own host; nothing else."""
 
 PAGE_HEADERS = {
-    "content-security-policy": POLICY,
+    "content-security-policy": _POLICY,
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
     "cache-control": "no-cache",
+}
+# Swagger UI styles its elements one by one, which only 'unsafe-inline' allows; scripts stay ours.
+DOCS_HEADERS = PAGE_HEADERS | {
+    "content-security-policy": _POLICY.replace(
+        "style-src 'self'", "style-src 'self' 'unsafe-inline'"
+    )
 }
 
 
@@ -32,6 +39,14 @@ class PageFiles(StaticFiles):
         return response
 
 
+def swagger_files() -> Path:
+    """Where Swagger UI's files are: fastapi-offline carries them, and is not imported for that."""
+    spec = find_spec("fastapi_offline")
+    assert spec is not None  # noqa: S101  # a dependency of ours
+    assert spec.origin is not None  # noqa: S101  # a package of files
+    return Path(spec.origin).parent / "static"
+
+
 def pages_router(state: Callable[[], str]) -> APIRouter:
     """The page and the probes; `state` is `ready`, or what is missing."""
     router = APIRouter()
@@ -39,6 +54,10 @@ def pages_router(state: Callable[[], str]) -> APIRouter:
     @router.get("/", include_in_schema=False)
     async def page() -> Response:
         return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
+
+    @router.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return FileResponse(STATIC / "docs.html", headers=DOCS_HEADERS)
 
     @router.get("/healthz", tags=["probes"], summary="The process lives")
     async def healthz() -> Response:

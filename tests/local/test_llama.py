@@ -148,21 +148,23 @@ async def test_an_answer_ends_before_the_stop_string(smollm2: LocalBackend) -> N
 
 async def test_several_answers_to_one_question_are_all_counted(smollm2: LocalBackend) -> None:
     options = {"include_usage": True}
-    call = chat_call("Invent a word.", n=2, max_tokens=4, stream_options=options)
-    chunks = await events(smollm2, call)
+    call = chat_call("Tell me a long story.", n=2, max_tokens=4, stream_options=options)
+    *chunks, last = await events(smollm2, call)
+    assert all("usage" not in chunk for chunk in chunks)
     for index in (0, 1):
         assert deltas(chunks, index)[0] == {"role": "assistant"}
         assert deltas(chunks, index)[-1] == {}
-    assert chunks[-1]["usage"]["completion_tokens"] == 8
+    assert last["usage"]["completion_tokens"] == 8
     with pytest.raises(InvalidRequest) as refused:
         await smollm2.complete(chat_call(n=3))
     assert refused.value.param == "n"
 
 
 async def test_logprobs_are_given_for_each_token(smollm2: LocalBackend) -> None:
-    answer = await body(smollm2, chat_call(max_tokens=3, logprobs=True, top_logprobs=2))
+    call = chat_call("Hello", max_tokens=3, temperature=0, logprobs=True, top_logprobs=2)
+    answer = await body(smollm2, call)
     tokens = answer["choices"][0]["logprobs"]["content"]
-    assert len(tokens) == 3
+    assert 1 <= len(tokens) <= 3
     assert all(len(token["top_logprobs"]) == 2 for token in tokens)
     said = "".join(token["token"] for token in tokens)
     assert said == answer["choices"][0]["message"]["content"]
@@ -245,7 +247,7 @@ async def test_another_path_is_404(smollm2: LocalBackend) -> None:
 
 async def test_several_at_once_are_all_answered(smollm2: LocalBackend) -> None:
     answers = await asyncio.gather(
-        *(body(smollm2, chat_call(f"Say {i}.", max_tokens=3 + i)) for i in range(5))
+        *(body(smollm2, chat_call("Tell me a long story.", max_tokens=3 + i)) for i in range(5))
     )
     assert [answer["usage"]["completion_tokens"] for answer in answers] == [3, 4, 5, 6, 7]
 

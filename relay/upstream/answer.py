@@ -1,0 +1,98 @@
+"""Reading answers: the bytes of one connection, as heads and bodies, strictly.
+
+`httptools` (llhttp, all its leniencies off) parses. What it lets through and we do not: transfer
+codings other than `chunked`, bodies of interim answers, a change of protocol, and anything after an
+answer's end, which could pass for the next one.
+"""
+
+from collections import deque
+
+import httptools
+
+from relay.types import RawHeaders
+from relay.upstream.headers import divide_downward
+from relay.upstream.limits import MAX_HEADERS
+
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_WITHOUT_BODY = frozenset({204, 304})
+
+
+class AnswerReader:
+    """The answer that is being read; interim ones (1xx) are passed over.
+
+    `status` is 0 until the head is complete. `pieces` are those of the body that wait to be taken.
+    `until_close` says that only the connection's end ends the body, `reusable` that the upstream
+    keeps the connection. `feed` takes bytes; it raises `httptools.HttpParserError`, whose context,
+    if any, says more.
+    """
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: RawHeaders = ()
+        self.pieces: deque[bytes] = deque()
+        self.ended = False
+        self.until_close = False
+        self.reusable = False
+        self._bodiless = False
+        self._fields: list[tuple[bytes, bytes]] = []
+        self.on_body = self.pieces.append  # the parser calls it, as it does all on_… below
+        self._parser = httptools.HttpResponseParser(self)
+        self.feed = self._parser.feed_data
+
+    def begin(self, *, bodiless: bool) -> None:
+        """Expect an answer; `bodiless` when it has no body whatever its head says."""
+        self._bodiless = bodiless
+        self._fields = []
+        self.status = 0
+        self.ended = False
+        self.pieces.clear()
+
+    def head_bytes(self) -> int:
+        """About how large the head is; 0 until it is complete."""
+        if not self.status:
+            return 0
+        return sum(len(name) + len(value) + 4 for name, value in self._fields)
+
+    def close(self) -> None:
+        """Nothing more is read. Parser and reader refer to each other, which ends here."""
+        del self._parser, self.feed, self.on_body
+
+    def on_message_begin(self) -> None:
+        if self.ended:
+            raise ValueError("more than one answer")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._pass_over(status)
+            return
+        if len(self._fields) > MAX_HEADERS:
+            raise ValueError("too many headers")
+        self.headers, own = divide_downward(self._fields)
+        framing = [pair for pair in own if pair[0] in _FRAMING]
+        if len(framing) > 1:
+            raise ValueError("the length is told more than once")
+        for name, value in framing:
+            if name == b"transfer-encoding" and value.lower() != b"chunked":
+                raise ValueError("a transfer coding that nobody asked for")
+        self.until_close = not framing and status not in _WITHOUT_BODY
+        self.reusable = self._parser.should_keep_alive()
+        self.status = status
+        if self._bodiless:
+            self.ended = True
+            self.reusable = False
+            raise ValueError("the parser would wait for a body")
+
+    def on_message_complete(self) -> None:
+        if self.status:
+            self.ended = True
+
+    def _pass_over(self, status: int) -> None:
+        if status == 101:
+            raise ValueError("a change of protocol that nobody asked for")
+        if any(name.lower() in _FRAMING for name, _ in self._fields):
+            raise ValueError("an interim answer with a body")
+        self._fields = []

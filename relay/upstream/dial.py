@@ -1,0 +1,109 @@
+"""Making a connection: the host's addresses in turn, then TLS.
+
+An address that does not answer must not use up the time of the others: each may take its share of
+what is left of `connect_s`. IPv6 and IPv4 take turns, and the kind that worked last goes first.
+"""
+
+import asyncio
+import ipaddress
+import itertools
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import urlsplit
+
+from relay.errors import ConnectTimeout, UpstreamUnreachable
+from relay.settings import UpstreamSettings
+from relay.upstream.http1 import Connection
+from relay.upstream.tls import tls_context
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """The host's addresses, the system's favourite first. Raises: OSError, UnicodeError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
+
+class Dialer:
+    """Connects to the server of one base URL."""
+
+    def __init__(self, settings: UpstreamSettings, *, resolve: Resolve = resolve) -> None:
+        url = urlsplit(settings.base_url)
+        self._upstream = settings.name
+        self._timeouts = settings.timeouts
+        self._host = url.hostname or ""
+        self._port = url.port or (443 if url.scheme == "https" else 80)
+        self._tls = tls_context(settings) if url.scheme == "https" else None
+        self._addresses = [self._host] if _is_address(self._host) else None
+        self._resolve = resolve
+        self._works: int | None = None
+
+    async def dial(self, on_lost: Callable[[Connection], None]) -> Connection:
+        """A connection that stands, TLS included; `on_lost` is called once it has ended.
+
+        Raises:
+            ConnectTimeout: it did not stand within `connect_s`.
+            UpstreamUnreachable: no such host, refused, or TLS failed, at each of its addresses.
+        """
+        limit_s = self._timeouts.connect_s
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                addresses = self._addresses or await self._resolve(self._host, self._port)
+                return await self._try(self._in_turn(addresses), limit.when() or 0, on_lost)
+        except TimeoutError as exc:
+            raise ConnectTimeout(
+                f"The upstream '{self._upstream}' took longer than connect_s allows ({limit_s:g} s)."
+            ) from exc
+        except ssl.SSLCertVerificationError as exc:
+            raise UpstreamUnreachable(
+                f"The upstream '{self._upstream}' cannot be reached: its certificate is refused "
+                f"({exc.verify_message.rstrip('.')})."
+            ) from exc
+        except (OSError, UnicodeError) as exc:
+            raise UpstreamUnreachable(
+                f"The upstream '{self._upstream}' cannot be reached."
+            ) from exc
+
+    async def _try(
+        self, addresses: Sequence[str], until: float, on_lost: Callable[[Connection], None]
+    ) -> Connection:
+        loop = asyncio.get_running_loop()
+        failure: OSError = socket.gaierror("the host has no address")
+        for tried, address in enumerate(addresses):
+            share_s = (until - loop.time()) / (len(addresses) - tried)
+            try:
+                async with asyncio.timeout(share_s):
+                    _, connection = await loop.create_connection(
+                        lambda: Connection(self._upstream, self._timeouts, on_lost),
+                        address,
+                        self._port,
+                        ssl=self._tls,
+                        server_hostname=self._host if self._tls else None,
+                    )
+            except OSError as exc:  # a timeout is one, too
+                failure = exc
+            else:
+                self._works = _version(address)
+                return connection
+        raise failure
+
+    def _in_turn(self, addresses: Sequence[str]) -> list[str]:
+        first = self._works or _version(addresses[0]) if addresses else None
+        favoured = [address for address in addresses if _version(address) == first]
+        others = [address for address in addresses if _version(address) != first]
+        pairs = itertools.zip_longest(favoured, others)
+        return [address for pair in pairs for address in pair if address is not None]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _version(address: str) -> int:
+    return 6 if ":" in address else 4

@@ -1,0 +1,267 @@
+"""One HTTP/1.1 connection to an upstream, on which one exchange follows another.
+
+    send        the request leaves: at once when it is small, else as fast as the upstream reads
+    more        waits until the answer has something new
+    finish      the exchange is over; says whether the connection may serve another
+
+    phase                     limit
+    sending the request       total_s
+    until the first bytes     first_byte_s
+    between two pieces        idle_s, while somebody waits for the next
+
+All of it happens in the event loop's callbacks: no task, and no timer per wait. One timer belongs
+to the connection; when it goes off too early, as deadlines have moved on since, it is set anew.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable
+
+import httptools
+
+from relay.errors import BackendError, UpstreamProtocol, UpstreamTimeout
+from relay.settings import Timeouts
+from relay.upstream.answer import AnswerReader
+from relay.upstream.limits import (
+    MAX_BODY_BYTES,
+    MAX_HEAD_BYTES,
+    MAX_UNREAD_BYTES,
+    SLICE_BYTES,
+)
+
+_NOTHING = memoryview(b"")
+
+
+class Connection(asyncio.Protocol):
+    """One connection; whoever has called `send` reads the `answer` until `finish`.
+
+    `stale` tells that the connection, used before, had been closed before the upstream can have
+    seen the request, so that asking again on another is right.
+    """
+
+    def __init__(
+        self, upstream: str, timeouts: Timeouts, on_lost: Callable[["Connection"], None]
+    ) -> None:
+        self.answer = AnswerReader()
+        self.closed = False
+        self.stale = False
+        self.idle_since = 0.0
+        self._upstream = upstream
+        self._timeouts = timeouts
+        self._on_lost = on_lost
+        self._exchanges = 0
+        self._busy = False
+        self._whole = False
+        self._begun = False  # the body has
+        self._unread = 0  # bytes that came since the reader last began to wait
+        self._unsent = _NOTHING
+        self._blocked = False  # the transport wants no more of the request for now
+        self._paused = False  # we want no more of the answer for now
+        self._failure: BackendError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._deadline = self._total_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+
+    def send(
+        self, head: bytes, body: bytes, *, total_at: float, whole: bool, bodiless: bool
+    ) -> None:
+        """Begin an exchange, which has to be over at `total_at` (of the loop's time).
+
+        `whole`: the reader is woken when the answer has ended, if it is no error. `bodiless`: the
+        answer has no body whatever its head says.
+        """
+        self._exchanges += 1
+        self._busy = True
+        self._whole = whole
+        self._begun = False
+        self._unread = 0
+        self._deadline = self._total_at = total_at
+        self.answer.begin(bodiless=bodiless)
+        if len(body) <= SLICE_BYTES:
+            self._transport.write(head + body)
+            self._move_deadline(self._timeouts.first_byte_s)
+        else:
+            self._transport.write(head)
+            self._unsent = memoryview(body)
+            self._send_more()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the answer has begun; when it was to be a whole one, whether it has ended."""
+        answer = self.answer
+        return answer.ended or (bool(answer.pieces) and not self._whole)
+
+    def more(self) -> asyncio.Future[None]:
+        """Done as soon as the answer has something new.
+
+        Raises:
+            UpstreamTimeout: the limit of this phase has passed.
+            UpstreamProtocol: the answer is no HTTP, too large, or was cut.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._begun:
+            self._unread = 0
+            if self._paused:
+                self._resume()
+            idle_at = self._loop.time() + self._timeouts.idle_s
+            self._deadline = idle_at if idle_at < self._total_at else self._total_at
+        waiter = self._waiter = self._loop.create_future()
+        if self._deadline < self._timer_at:
+            self._set_timer()
+        return waiter
+
+    async def rest(self) -> bytes:
+        """The rest of the body. Raises: as `more` does."""
+        self._whole = True
+        while not self.answer.ended:
+            await self.more()
+        return b"".join(self.answer.pieces)
+
+    def finish(self) -> bool:
+        """End the exchange, wherever it stands; returns whether another may follow."""
+        self._busy = False
+        self.answer.pieces.clear()
+        answered = self.answer.ended and self.answer.reusable
+        if not answered or self.closed or self._unsent or self._blocked:
+            self.close()
+            return False
+        if self._paused:
+            self._resume()
+        return True
+
+    def close(self) -> None:
+        """End the connection at once."""
+        if not self.closed:
+            self.closed = True
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+
+    def data_received(self, data: bytes) -> None:
+        answer = self.answer
+        if not self._busy or answer.ended:
+            self.close()  # nothing was asked: this could pass for the next answer
+            return
+        self._unread += len(data)
+        try:
+            answer.feed(data)
+        except httptools.HttpParserError as exc:
+            if not answer.ended:
+                self._fail(f"broke HTTP ({exc.__context__ or exc})")
+                return
+            self.close()  # the answer is good, what came behind it is not
+        if not self._begun:
+            self._check_head()
+        if answer.ended:
+            self._wake()
+        elif answer.pieces:
+            self._body_received()
+        elif self._unread > MAX_HEAD_BYTES:
+            self._fail("gave an answer with much around its body")
+
+    def eof_received(self) -> None:
+        answer = self.answer
+        if self._busy and answer.status and answer.until_close and self._failure is None:
+            answer.ended = True
+            self._wake()
+        self._part("ended its answer early")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._part("broke the connection" if exc else "ended its answer early")
+        self._unsent = _NOTHING
+        if self._timer is not None:
+            self._timer.cancel()
+        self.answer.close()
+        self._on_lost(self)
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        if self._unsent:
+            self._send_more()
+
+    def _send_more(self) -> None:
+        while self._unsent and not self._blocked:
+            self._transport.write(self._unsent[:SLICE_BYTES])
+            self._unsent = self._unsent[SLICE_BYTES:]
+        if not self._unsent and not self._begun:
+            self._move_deadline(self._timeouts.first_byte_s)
+
+    def _check_head(self) -> None:
+        answer = self.answer
+        if self._unread > MAX_HEAD_BYTES and not 0 < answer.head_bytes() <= MAX_HEAD_BYTES:
+            self._fail("gave an answer whose head is too large")
+        if self._unsent and answer.status >= 400:
+            # Refused. What else we sent could reset the connection before the reason is read.
+            self._unsent = _NOTHING
+            answer.reusable = False
+
+    def _body_received(self) -> None:
+        self._begun = True
+        if not self._whole or self.answer.status >= 300:
+            self._whole = False
+            self._wake()
+            if self._unread > MAX_UNREAD_BYTES and not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
+        elif self._unread > MAX_BODY_BYTES:
+            self._fail("gave an answer that is too large")
+        else:
+            self._move_deadline(self._timeouts.idle_s)
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._transport.resume_reading()
+
+    def _move_deadline(self, limit_s: float) -> None:
+        deadline = self._loop.time() + limit_s
+        self._deadline = deadline if deadline < self._total_at else self._total_at
+        if self._waiter is not None and self._deadline < self._timer_at:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline, self._on_timer)
+        self._timer_at = self._deadline
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._timer_at = math.inf
+        if self._waiter is None:
+            return  # the next who waits sets it anew
+        if self._loop.time() < self._deadline:
+            self._set_timer()
+            return
+        limit = "idle_s" if self._begun else "first_byte_s"
+        if self._deadline == self._total_at:
+            limit = "total_s"
+        limit_s = getattr(self._timeouts, limit)
+        self._failure = UpstreamTimeout(
+            f"The upstream '{self._upstream}' took longer than {limit} allows ({limit_s:g} s)."
+        )
+        self.close()
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _part(self, what: str) -> None:
+        if self._busy and self._failure is None:
+            self.stale = self._exchanges > 1 and not self._unread and not self._begun
+        self._fail(what)
+
+    def _fail(self, what: str) -> None:
+        if self._failure is None and not self.answer.ended:
+            self._failure = UpstreamProtocol(f"The upstream '{self._upstream}' {what}.")
+        self.close()
+        self._wake()

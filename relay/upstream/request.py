@@ -1,0 +1,89 @@
+"""The head of a request, as the bytes that are sent."""
+
+import itertools
+from urllib.parse import quote, urlsplit
+
+from relay.errors import UpstreamProtocol
+from relay.settings import UpstreamSettings
+from relay.types import Call
+
+HAVE_BODIES = frozenset({"POST", "PUT", "PATCH"})
+"""Methods whose requests state their length even when that is zero (RFC 9110, 8.6)."""
+
+_OURS = frozenset(
+    {
+        b"accept-encoding",
+        b"authorization",
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_URL_CHARACTERS = "!$%&'()*+,-./:;=?@[]_~"
+
+
+class RequestHead:
+    """Writes the heads of one upstream's requests; what all of them share is made once."""
+
+    def __init__(self, settings: UpstreamSettings) -> None:
+        self._upstream = settings.name
+        url = urlsplit(settings.base_url)
+        fixed = {b"host": _host(settings.base_url), b"accept-encoding": b"identity"}
+        for name, secret in settings.headers.items():
+            fixed[name.lower().encode()] = secret.get_secret_value().encode()
+        self._ours = _OURS | fixed.keys()
+        self._path = _target(url.path).encode() + b"/"
+        endings = []
+        for key in settings.api_keys:
+            bearer = {b"authorization": b"Bearer " + key.get_secret_value().encode()}
+            endings.append(_start_of_headers(bearer | fixed))
+        self._starts = itertools.cycle(endings or [_start_of_headers(fixed)])
+
+    def write(self, call: Call) -> bytes:
+        """Everything up to the empty line, and that.
+
+        Raises:
+            UpstreamProtocol: the call holds a line break where HTTP allows none.
+        """
+        parts = [call.method.encode(), b" ", self._path, _target(call.path).encode()]
+        parts.append(start := next(self._starts))
+        ours = self._ours
+        lines = start.count(b"\n") + 1
+        for name, value in call.headers:
+            if name not in ours:
+                parts += (name, b": ", value, b"\r\n")
+                lines += 1
+        if call.body or call.method in HAVE_BODIES:
+            parts.append(b"content-length: %d\r\n\r\n" % len(call.body))
+            lines += 1
+        else:
+            parts.append(b"\r\n")
+        head = b"".join(parts)
+        if not head.count(b"\r") == head.count(b"\n") == lines:
+            raise UpstreamProtocol(
+                f"The call for the upstream '{self._upstream}' has a line break in a header."
+            )
+        return head
+
+
+def _start_of_headers(headers: dict[bytes, bytes]) -> bytes:
+    lines = [b"%b: %b\r\n" % pair for pair in headers.items()]
+    return b" HTTP/1.1\r\n" + b"".join(lines)
+
+
+def _host(base_url: str) -> bytes:
+    url = urlsplit(base_url)
+    host = url.hostname or ""
+    host = f"[{host}]" if ":" in host else host.encode("idna").decode()
+    usual = {"http": 80, "https": 443}[url.scheme]
+    return (host if url.port in (None, usual) else f"{host}:{url.port}").encode()
+
+
+def _target(path: str) -> str:
+    """A path as it may stand in a request line; what is quoted already stays as it is."""
+    if path.isascii() and path.isprintable() and " " not in path and "#" not in path:
+        return path
+    return quote(path, safe=_URL_CHARACTERS)
