@@ -12,7 +12,7 @@ run: .venv/run.stamp ## install what is missing and start relay on http://127.0.
 	@exec $(BIN)/relay serve $(ARGS)
 
 test: .venv/test.stamp chromium ## install what the tests need and run them all (ARGS="tests/test_layers.py --no-cov")
-	@$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95 $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term --cov-fail-under=95 $(ARGS)
 
 bench: .venv/bench.stamp ## measure relay, beside nginx where it is installed, into bench/results (ARGS=--quick)
 	@$(BIN)/python -m bench.run $(ARGS)

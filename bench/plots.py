@@ -35,6 +35,11 @@ def _cost(outcome: Outcome, path: Path) -> None:
             points = [(x, y) for x, y in zip(levels, costs, strict=True) if y is not None]
             if points:
                 panel.plot(*zip(*points, strict=True), "o-", color=COLOURS[way], label=way)
+            limit = outcome.cells[f"{work}@1"].work.limit
+            if points and way == "nginx" and limit and limit.target != 1:
+                xs, ys = zip(*points, strict=True)
+                label = f"target: {limit.target} x nginx"
+                panel.plot(xs, [y * limit.target for y in ys], "k:", alpha=0.5, label=label)
         panel.set_xscale("log", base=2)
         panel.set_xticks(levels, [str(level) for level in levels])
         panel.set_ylim(bottom=0)

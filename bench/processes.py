@@ -34,6 +34,8 @@ name = "bench"
 base_url = "{url}"
 api_keys = ["env:BENCH_UPSTREAM_KEY"]
 max_parallel = 20000
+max_idle = 4096
+ca_file = "{ca_file}"
 timeouts = {{ connect_s = 30, first_byte_s = 600, idle_s = 600, total_s = 600 }}
 """
 
@@ -151,14 +153,15 @@ def relay(
     url = (
         f"https://localhost:{target.tls_port}" if tls else f"http://127.0.0.1:{target.server.port}"
     )
-    (folder / "relay.toml").write_text(RELAY_TOML.format(url=url + "/v1"), encoding="utf-8")
+    (folder / "relay.toml").write_text(
+        RELAY_TOML.format(url=url + "/v1", ca_file=target.cert), encoding="utf-8"
+    )
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RELAY_", "OPENAI_"))}
     env = kept | {
         "RELAY_PORT": str(port),
         "RELAY_API_KEYS": CLIENT_KEY,
         "RELAY_SHUTDOWN_GRACE_S": "1",
         "BENCH_UPSTREAM_KEY": UPSTREAM_KEY,
-        "SSL_CERT_FILE": str(target.cert),
     }
     command = [sys.executable, "-m", "relay", "serve"]
     with _serving("relay", command, cores.under_test, folder, port, env=env) as server:

@@ -20,6 +20,7 @@ SWEPT = ("chat", "stream")
 ALONE = "chat@1"
 STEADY = f"chat@64/{RATE}ps"
 CHUNK_ALONE = "paced@1"
+PUBLISHED_UNDER = "## The last numbers"
 NOTHING = "–"
 
 
@@ -59,6 +60,16 @@ def write(raw: Mapping[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "latest.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
     (folder / "latest.md").write_text(markdown(raw), encoding="utf-8")
+
+
+def publish(raw: Mapping[str, Any], readme: Path) -> None:
+    """Replace the last numbers of the README."""
+    before, heading, _ = readme.read_text(encoding="utf-8").partition(PUBLISHED_UNDER)
+    # One level down, and the date's line no heading any more.
+    title, _, tables = markdown(raw).removeprefix("# ").partition("\n")
+    text = f"{title}: {tables.strip()}\n".replace("\n## ", "\n### ").replace(": \n\n", ": ", 1)
+    pictures = "".join(f"\n![{name}](results/{name}.png)\n" for name in ("cost", "latency"))
+    readme.write_text(f"{before}{heading}\n\n{text}{pictures}", encoding="utf-8")
 
 
 def markdown(raw: Mapping[str, Any]) -> str:

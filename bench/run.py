@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,11 @@ try:
 except ImportError:  # the tables need no matplotlib
     plots = None  # type: ignore[assignment]
 
-RESULTS = Path(__file__).resolve().parent / "results"
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+PARTIAL = RESULTS / "partial.tmp"
+"""What is not a whole run must not replace one."""
+
 IDLE_STREAMS = 10_000
 
 STARTERS = {"nginx": processes.nginx, "relay": processes.relay}
@@ -84,7 +89,8 @@ class Bench:
         }
 
     def _wanted(self, name: str) -> bool:
-        return not self._only or any(name.startswith(only) for only in self._only)
+        work = name.partition("@")[0]
+        return not self._only or any(fnmatch(name, only) or work == only for only in self._only)
 
     @contextmanager
     def _ways(self, target: FakeUpstream, *, tls: bool) -> Iterator[list[Way]]:
@@ -157,7 +163,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME",
-        help="cells whose name begins so (chat@16, stream, tls, memory); repeatable",
+        help="cells of that name (chat@16, stream@*, tls, memory); repeatable",
     )
     parser.add_argument("--seconds", type=float, help="of one measurement (2; quick: 0.5)")
     parser.add_argument("--rounds", type=int, help="of each measurement (3; quick: 1)")
@@ -165,7 +171,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--streams", type=int, help="idle ones, for the memory (10000; quick: 1000)"
     )
     parser.add_argument("--without-relay", action="store_true", help="nginx alone")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where to write")
+    parser.add_argument("--results", type=Path, help="where to write")
+    parser.add_argument(
+        "--publish", action="store_true", help="write the tables into README.md, too"
+    )
     parser.add_argument("--report", type=Path, metavar="JSON", help="only write tables and plots")
     return parser.parse_args(arguments)
 
@@ -179,10 +188,14 @@ def main() -> None:
     else:
         with tempfile.TemporaryDirectory(prefix="relay-bench-") as folder:
             outcome = Bench(options, Path(folder)).run()
-    report.write(outcome, options.results)
+    whole = not (options.quick or options.only or options.without_relay)
+    results: Path = options.results or (RESULTS if whole else PARTIAL)
+    report.write(outcome, results)
     if plots:
-        plots.draw(outcome, options.results)
-    print(f"\nwritten to {options.results}")
+        plots.draw(outcome, results)
+    if options.publish:
+        report.publish(outcome, HERE / "README.md")
+    print(f"\nwritten to {results}")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,10 @@ STAMP_DIGITS = 19
 
 def plain_answer() -> bytes:
     """A chat completion, head and body."""
-    message = {"role": "assistant", "content": "Bytes come and bytes go; the middle keeps no copy, and the wire is quiet again tonight."}
+    message = {
+        "role": "assistant",
+        "content": "Bytes come and bytes go; the middle keeps no copy, the wire is quiet.",
+    }
     completion = {
         "id": "chatcmpl-bench0123456789abcdef",
         "object": "chat.completion",

@@ -6,7 +6,7 @@ Settings --> backends --> Router --> Engine --> routes --> Door --> Cors --> uvi
 import asyncio
 import math
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import uvicorn
@@ -117,7 +117,7 @@ class Relay:
             redoc_url=None,
             redirect_slashes=False,
         )
-        app.post("/v1/chat/completions", **documentation.CHAT)(_answered_by(chat))
+        app.post("/v1/chat/completions", **documentation.CHAT)(documentation.chat)
         app.include_router(models.router(self.presence))
         app.include_router(pages_router(self.state))
         app.mount("/static/swagger", PageFiles(directory=swagger_files()))
@@ -127,7 +127,8 @@ class Relay:
         documentation.document(app)
         for kind in (RelayError, HTTPException, RequestValidationError, ClientLeft, Exception):
             app.add_exception_handler(kind, _answer_error)
-        door = Door(app, keyring=keyring, observe=observe)
+        direct = {("POST", "/v1/chat/completions"): chat}
+        door = Door(app, direct=direct, keyring=keyring, observe=observe)
         return Cors(
             door,
             origins=origins,
@@ -235,19 +236,6 @@ def listen(host: str, port: int) -> socket.socket:
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     return socket.create_server(address[:2], family=family, backlog=BACKLOG)
-
-
-def _answered_by(endpoint: ASGIApp) -> Callable[[Request], Awaitable[Response]]:
-    """A FastAPI endpoint whose answer is a whole ASGI application."""
-
-    class Delegate(Response):
-        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-            await endpoint(scope, receive, send)
-
-    async def answer(_: Request) -> Response:
-        return Delegate()
-
-    return answer
 
 
 async def _answer_error(request: Request, exc: Exception) -> Response:

@@ -60,8 +60,3 @@ def silent_listener() -> Iterator[str]:
     """`host:port` of something that accepts connections and never says a word, so no TLS either."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browser tests last: Playwright keeps an event loop running that others could not start in."""
-    items.sort(key=lambda item: "browser" in item.path.parts)

@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from relay.errors import BackendError, RelayError
+from relay.errors import BackendError, NoUpstream, RelayError
 
 HELD_ITEMS = 64
 """Items that may wait for a slow reader; then the thread waits too."""
+
+CLOSED = "The local model was closed; the relay is shutting down."
 
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -60,6 +62,8 @@ class Feed(Generic[Item]):
             if self._ended.is_set():
                 if self._failure is not None:
                     raise self._failure
+                if self.closed:
+                    raise NoUpstream(CLOSED)  # half an answer must not look like a whole one
                 raise StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()

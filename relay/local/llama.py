@@ -19,7 +19,7 @@ from typing import Any
 
 from relay.errors import InvalidRequest, NoUpstream
 from relay.local.chunks import Part, StreamedAnswer, collect, read_chat_call
-from relay.local.feed import Feed
+from relay.local.feed import CLOSED, Feed
 from relay.local.llama_chunks import ChunkReader, first_line
 from relay.local.llama_request import EngineRequest, build
 from relay.local.turns import Turns
@@ -70,7 +70,7 @@ class LlamaBackend:
             return
         self._started = True
         loop = asyncio.get_running_loop()
-        # No daemon: an interpreter that exits would cut it off inside the engine, which aborts then.
+        # No daemon: an exiting interpreter would end it inside the engine, which aborts then.
         threading.Thread(target=self._load, args=(loop,), name="relay-load").start()
 
     def state(self) -> str:
@@ -108,7 +108,7 @@ class LlamaBackend:
         ended = await self._turns.aclose()
         if self._started:
             await self._settled.wait()
-        self._failure = "The local model was closed; the relay is shutting down."
+        self._failure = CLOSED
         engine, self._engine = self._engine, None
         if engine is not None and ended:
             # Freeing the last reference joins the engine's threads: not on the event loop.

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from relay.errors import NoUpstream, Overloaded
-from relay.local.feed import Feed
+from relay.local.feed import CLOSED, Feed
 
 WAITING_LIMIT = 100
 """Requests that may wait for their turn; the next is told to come back later."""
@@ -68,7 +68,7 @@ class Turns:
         self._closed = True
         for turn, _ in self._line:
             if not turn.done():
-                turn.set_exception(_closed())
+                turn.set_exception(NoUpstream(CLOSED))
         try:
             async with asyncio.timeout(CLOSING_LIMIT_S):
                 for feed in list(self._feeds):
@@ -89,7 +89,7 @@ class Turns:
 
     async def _take(self, places: int) -> None:
         if self._closed:
-            raise _closed()
+            raise NoUpstream(CLOSED)
         if not self._line and self._free >= places:
             self._free -= places
             return
@@ -127,7 +127,3 @@ class Turns:
             elif turn.exception() is None:
                 ...
             self._line.popleft()
-
-
-def _closed() -> NoUpstream:
-    return NoUpstream("The local model was closed; the relay is shutting down.")

@@ -11,7 +11,7 @@ import httptools
 
 from relay.types import RawHeaders
 from relay.upstream.headers import divide_downward
-from relay.upstream.limits import MAX_HEADERS
+from relay.upstream.limits import MAX_HEAD_BYTES, MAX_HEADERS
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _WITHOUT_BODY = frozenset({204, 304})
@@ -22,8 +22,9 @@ class AnswerReader:
 
     `status` is 0 until the head is complete. `pieces` are those of the body that wait to be taken.
     `until_close` says that only the connection's end ends the body, `reusable` that the upstream
-    keeps the connection. `feed` takes bytes; it raises `httptools.HttpParserError`, whose context,
-    if any, says more.
+    keeps the connection. `weigh_head` is set by who has seen that the head may be larger than
+    `MAX_HEAD_BYTES`: it is not weighed for nothing. `feed` takes bytes and raises
+    `httptools.HttpParserError`, whose context, if any, says more.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,7 @@ class AnswerReader:
         self.ended = False
         self.until_close = False
         self.reusable = False
+        self.weigh_head = False
         self._bodiless = False
         self._fields: list[tuple[bytes, bytes]] = []
         self.on_body = self.pieces.append  # the parser calls it, as it does all on_… below
@@ -44,14 +46,8 @@ class AnswerReader:
         self._bodiless = bodiless
         self._fields = []
         self.status = 0
-        self.ended = False
+        self.ended = self.weigh_head = False
         self.pieces.clear()
-
-    def head_bytes(self) -> int:
-        """About how large the head is; 0 until it is complete."""
-        if not self.status:
-            return 0
-        return sum(len(name) + len(value) + 4 for name, value in self._fields)
 
     def close(self) -> None:
         """Nothing more is read. Parser and reader refer to each other, which ends here."""
@@ -71,6 +67,8 @@ class AnswerReader:
             return
         if len(self._fields) > MAX_HEADERS:
             raise ValueError("too many headers")
+        if self.weigh_head and _size(self._fields) > MAX_HEAD_BYTES:
+            raise ValueError("the head is too large")
         self.headers, own = divide_downward(self._fields)
         framing = [pair for pair in own if pair[0] in _FRAMING]
         if len(framing) > 1:
@@ -96,3 +94,7 @@ class AnswerReader:
         if any(name.lower() in _FRAMING for name, _ in self._fields):
             raise ValueError("an interim answer with a body")
         self._fields = []
+
+
+def _size(fields: list[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in fields)

@@ -54,7 +54,8 @@ class Dialer:
                 return await self._try(self._in_turn(addresses), limit.when() or 0, on_lost)
         except TimeoutError as exc:
             raise ConnectTimeout(
-                f"The upstream '{self._upstream}' took longer than connect_s allows ({limit_s:g} s)."
+                f"The upstream '{self._upstream}' took longer than connect_s allows "
+                f"({limit_s:g} s)."
             ) from exc
         except ssl.SSLCertVerificationError as exc:
             raise UpstreamUnreachable(

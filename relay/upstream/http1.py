@@ -15,7 +15,9 @@ to the connection; when it goes off too early, as deadlines have moved on since,
 
 import asyncio
 import math
+import ssl
 from collections.abc import Callable
+from typing import cast
 
 import httptools
 
@@ -138,8 +140,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
         self._loop = asyncio.get_running_loop()
 
     def data_received(self, data: bytes) -> None:
@@ -148,6 +149,8 @@ class Connection(asyncio.Protocol):
             self.close()  # nothing was asked: this could pass for the next answer
             return
         self._unread += len(data)
+        if self._unread > MAX_HEAD_BYTES:
+            answer.weigh_head = True
         try:
             answer.feed(data)
         except httptools.HttpParserError as exc:
@@ -155,18 +158,20 @@ class Connection(asyncio.Protocol):
                 self._fail(f"broke HTTP ({exc.__context__ or exc})")
                 return
             self.close()  # the answer is good, what came behind it is not
-        if not self._begun:
-            self._check_head()
+        if self._unsent and answer.status >= 400:
+            # Refused. What else we sent could reset the connection before the reason is read.
+            self._unsent = _NOTHING
+            answer.reusable = False
         if answer.ended:
             self._wake()
         elif answer.pieces:
             self._body_received()
         elif self._unread > MAX_HEAD_BYTES:
-            self._fail("gave an answer with much around its body")
+            self._fail("broke HTTP (too large a head, or too much around the body)")
 
     def eof_received(self) -> None:
         answer = self.answer
-        if self._busy and answer.status and answer.until_close and self._failure is None:
+        if self._busy and answer.status and answer.until_close and self._ended_well():
             answer.ended = True
             self._wake()
         self._part("ended its answer early")
@@ -187,21 +192,22 @@ class Connection(asyncio.Protocol):
         if self._unsent:
             self._send_more()
 
+    def _ended_well(self) -> bool:
+        """Whether the upstream said that this is the end: anyone can cut a TCP connection."""
+        if self._failure is not None:
+            return False
+        tls = self._transport.get_extra_info("ssl_object")
+        try:
+            return tls is None or not tls.read(1)  # asyncio tells of both ends alike
+        except ssl.SSLError:
+            return False
+
     def _send_more(self) -> None:
         while self._unsent and not self._blocked:
             self._transport.write(self._unsent[:SLICE_BYTES])
             self._unsent = self._unsent[SLICE_BYTES:]
         if not self._unsent and not self._begun:
             self._move_deadline(self._timeouts.first_byte_s)
-
-    def _check_head(self) -> None:
-        answer = self.answer
-        if self._unread > MAX_HEAD_BYTES and not 0 < answer.head_bytes() <= MAX_HEAD_BYTES:
-            self._fail("gave an answer whose head is too large")
-        if self._unsent and answer.status >= 400:
-            # Refused. What else we sent could reset the connection before the reason is read.
-            self._unsent = _NOTHING
-            answer.reusable = False
 
     def _body_received(self) -> None:
         self._begun = True

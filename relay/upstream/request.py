@@ -49,9 +49,9 @@ class RequestHead:
             UpstreamProtocol: the call holds a line break where HTTP allows none.
         """
         parts = [call.method.encode(), b" ", self._path, _target(call.path).encode()]
-        parts.append(start := next(self._starts))
+        start, lines = next(self._starts)
+        parts.append(start)
         ours = self._ours
-        lines = start.count(b"\n") + 1
         for name, value in call.headers:
             if name not in ours:
                 parts += (name, b": ", value, b"\r\n")
@@ -69,9 +69,10 @@ class RequestHead:
         return head
 
 
-def _start_of_headers(headers: dict[bytes, bytes]) -> bytes:
+def _start_of_headers(headers: dict[bytes, bytes]) -> tuple[bytes, int]:
+    """The end of the request line and those headers; how many lines a head of these has."""
     lines = [b"%b: %b\r\n" % pair for pair in headers.items()]
-    return b" HTTP/1.1\r\n" + b"".join(lines)
+    return b" HTTP/1.1\r\n" + b"".join(lines), len(lines) + 2
 
 
 def _host(base_url: str) -> bytes:

@@ -1,5 +1,7 @@
 """The upstream client on httpx: complete, not fast; the reference for the others.
 
+It does what ours does not: proxies, HTTP/2, transports of somebody else's.
+
 What httpx does not give us is done here: a first-byte limit apart from the idle limit (its `read`
 covers both), a total limit, and slots of our own, because its pool may lose some on cancellation.
 
@@ -13,10 +15,9 @@ covers both), a total limit, and slots of our own, because its pool may lose som
 
 import asyncio
 import itertools
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
@@ -33,12 +34,8 @@ from relay.errors import (
 from relay.settings import Timeouts, UpstreamSettings
 from relay.types import Call, Completion, RawHeaders
 from relay.upstream.headers import downward
-
-MAX_BODY_BYTES = 256 * 1024 * 1024
-"""The largest answer that is held in memory: a whole one, or the body of an error."""
-
-KEEP_ALIVE_S = 30.0
-"""How long an idle connection is kept: shorter than common servers do (60 s and up)."""
+from relay.upstream.limits import KEEP_ALIVE_S, MAX_BODY_BYTES
+from relay.upstream.tls import tls_context
 
 ERRORS: dict[type[Exception], tuple[type[BackendError], str]] = {
     httpx.ConnectTimeout: (ConnectTimeout, "did not accept a connection in time"),
@@ -75,10 +72,14 @@ class HttpxUpstream:
         ]
         # Our own slots bound the connections; httpx's pool only keeps the idle ones.
         limits = httpx.Limits(
-            max_connections=None, max_keepalive_connections=100, keepalive_expiry=KEEP_ALIVE_S
+            max_connections=None,
+            max_keepalive_connections=settings.max_idle,
+            keepalive_expiry=KEEP_ALIVE_S,
         )
         self._client = httpx.AsyncClient(
-            verify=ssl.create_default_context(),
+            verify=tls_context(settings),
+            proxy=settings.proxy,
+            http2=settings.http2,
             transport=transport,
             limits=limits,
             timeout=httpx.Timeout(None, connect=settings.timeouts.connect_s),
@@ -109,7 +110,8 @@ class HttpxUpstream:
         try:
             async with clock.phases() as trace:
                 response = await self._send(call, trace)
-                pieces = response.aiter_raw()
+                # Not `aiter_raw`, which refuses the answers that a transport made of one piece.
+                pieces = aiter(cast(httpx.AsyncByteStream, response.stream))
                 first = await _next(pieces, self.name)
             answer = HttpxAnswer(response, pieces, first, clock)
             await self._check(answer)

@@ -35,7 +35,7 @@ class ChatEndpoint:
         here = visit(scope)
         call = await self._read(scope, receive, here)
         try:
-            async with self._presence.watch(receive):
+            async with self._presence.watch(here, receive):
                 if call.stream:
                     await self._stream(call, here, scope, receive, send)
                 else:

@@ -87,6 +87,13 @@ CHAT: dict[str, Any] = {
 """Arguments of FastAPI's route decorator."""
 
 
+async def chat() -> None:
+    """An answer of the model to a conversation, whole or streamed.
+
+    Plain ASGI (`chat.py`) serves this route before FastAPI sees it; this is its documentation.
+    """
+
+
 def stream_example() -> str:
     """A whole stream as it stands on the wire."""
     chunks = [

@@ -1,8 +1,8 @@
 """Which answers are open, and what ends them early: a client that left, a server that must close.
 
-    async with presence.watch(receive):     # the request's body has been read
-        ...                                 # cancelled when either happens, then raised as
-                                            # ClientLeft or ShuttingDown
+    async with presence.watch(visit, receive):    # the request's body has been read
+        ...                                       # cancelled when either happens, then raised as
+                                                  # ClientLeft or ShuttingDown
 
 The watching task belongs to the block and ends with it.
 """
@@ -14,6 +14,7 @@ from typing import cast
 from starlette.types import Receive
 
 from relay.errors import RelayError
+from relay.web.replies import Visit
 
 
 class ClientLeft(Exception):
@@ -40,9 +41,9 @@ class Presence:
     def __len__(self) -> int:
         return len(self._open)
 
-    def watch(self, receive: Receive) -> "Watch":
+    def watch(self, visit: Visit, receive: Receive) -> "Watch":
         """A block that ends early when the client leaves or the server closes."""
-        return Watch(receive, self._open)
+        return Watch(visit, receive, self._open)
 
     def end_all(self) -> None:
         """End every open answer now, each with an error of its own."""
@@ -53,7 +54,8 @@ class Presence:
 class Watch:
     """One open answer. Raises ClientLeft or ShuttingDown in place of the cancellation it caused."""
 
-    def __init__(self, receive: Receive, open_answers: "set[Watch]") -> None:
+    def __init__(self, visit: Visit, receive: Receive, open_answers: "set[Watch]") -> None:
+        self._visit = visit
         self._receive = receive
         self._open = open_answers
         self._reason: Exception | None = None
@@ -87,4 +89,5 @@ class Watch:
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.end(ClientLeft())
+        if not self._visit.ended:  # after the last byte the server says that, too
+            self.end(ClientLeft())

@@ -29,6 +29,13 @@ def stream(chunks: int, *, stamped: bool = False) -> Work:
     return Work("s", "s", f"bench-stream-{chunks}-0{'-stamped' * stamped}", chunks=chunks)
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """The fake upstream as a process of its own."""
+    with processes.upstream(tmp_path_factory.mktemp("up"), processes.Cores.available()) as one:
+        yield one
+
+
 @asynccontextmanager
 async def upstream():
     """The fake upstream in this very loop, and its port."""
@@ -213,12 +220,6 @@ class TestLoad:
 
 
 class TestProcesses:
-    @pytest.fixture(scope="class")
-    def running(self, tmp_path_factory):
-        """The fake upstream as a process of its own."""
-        with processes.upstream(tmp_path_factory.mktemp("up"), processes.Cores.available()) as one:
-            yield one
-
     async def test_each_chunk_is_its_own_write(self, running):
         async with load(running.server.port, stream(64), 4) as one:
             before = running.server.writes()
@@ -300,6 +301,20 @@ class TestNumbers:
         text = report.markdown(outcome({"relay": 99.0}))
         assert "| small chat, not streamed | 16 | – | 99.0 | – | 3.5 | 5.0 |  |" in text
 
+    def test_publishing_replaces_the_last_numbers_and_nothing_else(self, tmp_path):
+        readme = tmp_path / "README.md"
+        readme.write_text("# Words\n\n## The last numbers\n\nold\n")
+        for cost in (70.0, 30.0):
+            report.publish(outcome({"nginx": 10.0, "relay": cost}), readme)
+        text = readme.read_text()
+        assert text.startswith("# Words\n\n## The last numbers\n\nBenchmark of 2026-01-01")
+        assert "| 3.00 | 3.5 |" in text
+        assert "old" not in text
+        assert "| 7.00 |" not in text
+
+    def test_the_readme_has_the_heading_that_numbers_are_published_under(self):
+        assert report.PUBLISHED_UNDER in (ROOT / "bench" / "README.md").read_text()
+
 
 def test_the_whole_benchmark_runs(tmp_path):
     command = [sys.executable, "-m", "bench.run", "--quick", "--only", "chat@1", "--only", "memory"]
@@ -310,7 +325,7 @@ def test_the_whole_benchmark_runs(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     raw = json.loads((tmp_path / "latest.json").read_text())
-    assert [cell["failures"] for cell in [*raw["cells"], raw["memory"]]] == [{}] * 4
+    assert [cell["failures"] for cell in [*raw["cells"], raw["memory"]]] == [{}] * 2
     assert all(cell["rounds"]["relay"][0]["requests"] > 0 for cell in raw["cells"])
     assert "20 open and alive to the end" in (tmp_path / "latest.md").read_text()
 

@@ -1,4 +1,4 @@
-"""A real Chromium, one for all tests, and a fresh page for each."""
+"""A real Chromium, and a fresh page for each test."""
 
 import shutil
 import threading
@@ -22,8 +22,9 @@ FLAGS = [
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """For one file: while Playwright runs its event loop, no other test could run one."""
     chromium = shutil.which("chromium")
     assert chromium, "these tests need Chromium: `make test` installs it"
     with sync_playwright() as playwright:

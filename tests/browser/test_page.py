@@ -36,9 +36,7 @@ def test_a_conversation_of_two_turns(
     assert page.locator("#messages b b").count() == 0
 
 
-def test_the_history_goes_along(
-    page: Page, remote: RunningRelay, upstream: FakeUpstream
-) -> None:
+def test_the_history_goes_along(page: Page, remote: RunningRelay, upstream: FakeUpstream) -> None:
     page.goto(remote.root)
     say(page, "one")
     expect(page.locator("#messages li").nth(1)).to_have_text("relay: one")

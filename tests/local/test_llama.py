@@ -59,7 +59,7 @@ def broken(path: Path) -> LlamaBackend:
 
 
 async def test_a_stream_has_the_classic_shape_under_the_asked_name(smollm2: LocalBackend) -> None:
-    call = chat_call("Hello", max_tokens=5, stream_options={"include_usage": True})
+    call = chat_call("Tell me a long story.", max_tokens=5, stream_options={"include_usage": True})
     *chunks, last = await events(smollm2, call)
     assert deltas(chunks)[0] == {"role": "assistant"}
     assert deltas(chunks)[-1] == {}
@@ -300,7 +300,11 @@ async def test_requests_wait_for_the_loading_and_may_leave_meanwhile() -> None:
     backend.start()  # once more does nothing
     assert backend.state() == "ready"
     assert [card.id for card in backend.cards()] == ["small"]
+    running = asyncio.create_task(backend.complete(chat_call("Tell me a long story.", n=2)))
+    await until(lambda: any(thread.name == "relay-local" for thread in threading.enumerate()))
     await backend.aclose()
+    with pytest.raises(NoUpstream):
+        await running
     assert no_threads_left()
     with pytest.raises(NoUpstream):
         await backend.complete(chat_call())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from local.calls import body, chat_call, deltas, events, no_threads_left, text, until
-from relay.errors import BackendError, InvalidRequest, RouteNotFound
+from relay.errors import BackendError, InvalidRequest, NoUpstream, RouteNotFound
 from relay.local import Prompt
 from relay.local.threaded import ThreadedBackend
 
@@ -234,14 +234,15 @@ async def test_a_model_may_say_how_many_it_can_do_at_once():
     assert model.most == 1
 
 
-async def test_closing_the_backend_ends_its_answers():
+async def test_closing_the_backend_ends_its_answers_and_none_looks_whole():
     model = Endless()
     backend = ThreadedBackend(model, parallel=1)
     task = asyncio.create_task(backend.complete(chat_call()))
     await until(lambda: model.running == 1)
     await backend.aclose()
     assert model.closed.is_set()
-    await task
+    with pytest.raises(NoUpstream):
+        await task
     assert no_threads_left()
 
 

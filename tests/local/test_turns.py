@@ -135,11 +135,9 @@ async def test_closing_sends_away_who_waits_and_stops_who_generates():
     waiting = asyncio.create_task(generate())
     await until(lambda: len(turns._line) == 1)
     assert await turns.aclose()
-    await generating
-    with pytest.raises(NoUpstream):
-        await waiting
-    with pytest.raises(NoUpstream):
-        await generate()
+    for answer in (generating, waiting, generate()):
+        with pytest.raises(NoUpstream):
+            await answer
     assert no_threads_left()
 
 

@@ -84,3 +84,40 @@ class TestInPython:
     def test_those_that_do_nothing_yet_are_known(self):
         assert Settings().unused() == []
         assert Settings(redis_url="redis://h", admin_key="k").unused() == ["admin_key", "redis_url"]
+
+
+class TestWayUp:
+    """How an upstream is reached."""
+
+    def upstream(self, place, lines: str):
+        place.write("relay.toml", f"[[upstreams]]\nname = 'a'\nbase_url = 'http://h/v1'\n{lines}")
+        return place
+
+    def test_a_proxy_may_be_a_secret_and_is_not_shown(self, place):
+        place.environment(PROXY=f"socks5h://me:{CANARY}@proxy:1080")
+        [upstream] = self.upstream(place, "proxy = 'env:PROXY'").load().upstreams
+        assert upstream.proxy == f"socks5h://me:{CANARY}@proxy:1080"
+        assert CANARY not in repr(upstream)
+
+    @pytest.mark.parametrize(
+        ("lines", "fault"),
+        [
+            ("proxy = 'ftp://proxy'", "a proxy is http://"),
+            ("proxy = 'proxy:3128'", "a proxy is http://"),
+            ("proxy = 'http://[proxy'", "a proxy is http://"),
+            ("proxy = 'http://p'\ntransport = 'direct'", "'direct' does not do proxy"),
+            ("http2 = true\ntransport = 'm:a'", "'m:a' does not do http2"),
+            ("transport = 'curl'", "transport"),
+            ("ca_file = '/no/such/file'", "ca_file"),
+            ("max_idle = -1", "max_idle"),
+        ],
+    )
+    def test_what_cannot_be_meant_is_told(self, place, lines, fault):
+        assert fault in self.upstream(place, lines).fault()
+
+    def test_a_key_belongs_to_a_certificate(self, place):
+        key = place.write("relay.key", "")
+        assert (
+            "key_file is the key of cert_file"
+            in self.upstream(place, f"key_file = '{key}'").fault()
+        )

@@ -1,10 +1,13 @@
 """A block that ends early says why, and leaves other cancellations alone."""
 
 import asyncio
+from collections.abc import MutableMapping
+from typing import Any
 
 import pytest
 
 from relay.web.presence import ClientLeft, Presence, ShuttingDown
+from relay.web.replies import Visit
 
 
 class Client:
@@ -22,10 +25,17 @@ class Client:
         return {"type": "http.disconnect"}
 
 
+async def nowhere(_: MutableMapping[str, Any]) -> None: ...
+
+
+def visit() -> Visit:
+    return Visit([], nowhere)
+
+
 async def test_a_client_that_leaves_ends_the_block() -> None:
     presence, client = Presence(), Client()
     with pytest.raises(ClientLeft):
-        async with presence.watch(client.receive):
+        async with presence.watch(visit(), client.receive):
             assert len(presence) == 1
             client.left.set()
             await asyncio.Event().wait()
@@ -36,7 +46,7 @@ async def test_a_closing_server_ends_every_block() -> None:
     presence = Presence()
 
     async def answer() -> None:
-        async with presence.watch(Client().receive):
+        async with presence.watch(visit(), Client().receive):
             entered.release()
             await asyncio.Event().wait()
 
@@ -51,7 +61,7 @@ async def test_a_closing_server_ends_every_block() -> None:
 
 async def test_a_block_that_ends_in_time_is_left_alone() -> None:
     presence, client = Presence(), Client()
-    async with presence.watch(client.receive):
+    async with presence.watch(visit(), client.receive):
         pass
     client.left.set()
     await asyncio.sleep(0)  # let the watcher run, if it were still there
@@ -64,7 +74,7 @@ async def test_a_cancellation_from_outside_stays_one() -> None:
     entered = asyncio.Event()
 
     async def answer() -> None:
-        async with presence.watch(Client().receive):
+        async with presence.watch(visit(), Client().receive):
             entered.set()
             await asyncio.Event().wait()
 
@@ -79,9 +89,19 @@ async def test_a_cancellation_from_outside_stays_one() -> None:
 async def test_an_error_of_the_block_itself_wins() -> None:
     presence, client = Presence(), Client()
     with pytest.raises(ZeroDivisionError):
-        async with presence.watch(client.receive):
+        async with presence.watch(visit(), client.receive):
             client.left.set()
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 raise ZeroDivisionError from None
+
+
+async def test_a_connection_that_ends_after_the_answer_is_no_client_that_left() -> None:
+    presence, client, answered = Presence(), Client(), visit()
+    async with presence.watch(answered, client.receive):
+        await answered.send({"type": "http.response.start", "status": 200})
+        await answered.send({"type": "http.response.body"})
+        client.left.set()
+        while asyncio.all_tasks() != {asyncio.current_task()}:
+            await asyncio.sleep(0)  # until the watcher has seen it

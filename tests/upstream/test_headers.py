@@ -1,0 +1,38 @@
+"""Which headers travel."""
+
+from relay.upstream.headers import divide_downward, downward, upward
+
+
+def test_credentials_cookies_and_the_hop_stay_here():
+    kept = [(b"content-type", b"a"), (b"x-stainless-lang", b"python")]
+    staying = [
+        (b"authorization", b"x"),
+        (b"cookie", b"x"),
+        (b"te", b"x"),
+        (b"sec-fetch-site", b"x"),
+    ]
+    for _ in range(2):  # decided, then remembered
+        assert upward(kept + staying) == kept
+    assert upward([(b"Authorization", b"x")]) == []
+
+
+def test_what_a_connection_header_names_stays_behind():
+    pairs = [(b"x-hop", b"1"), (b"x-end", b"2"), (b"connection", b"X-Hop, close")]
+    assert upward(pairs) == [(b"x-end", b"2")]
+    assert downward(pairs) == [(b"x-end", b"2")]
+    assert downward([(b"X-Request-Id", b"1"), (b"Connection", b"x-request-id")]) == []
+
+
+def test_the_upstreams_own_headers_are_told_apart_and_its_request_id_is_renamed():
+    travelling, staying = divide_downward(
+        [(b"X-Request-ID", b"1"), (b"Content-Length", b"2"), (b"CF-Ray", b"3")]
+    )
+    assert travelling == [(b"x-upstream-request-id", b"1")]
+    assert staying == [(b"content-length", b"2"), (b"cf-ray", b"3")]
+
+
+def test_ever_new_names_are_judged_but_not_all_remembered():
+    for number in range(5000):
+        name = b"x-%d" % number
+        assert upward([(name, b""), (b"sec-" + name, b"")]) == [(name, b"")]
+    assert upward([(b"x" * 10_000, b"")]) == [(b"x" * 10_000, b"")]
