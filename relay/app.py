@@ -62,7 +62,7 @@ class Relay:
         self, settings: Settings, *, local: LocalModel | LocalBackend | None = None
     ) -> None:
         self.settings = settings
-        self.presence = Presence()
+        self.presence = Presence(settings.body_timeout_s)
         self._upstreams: dict[str, Backend] = {
             upstream.name: open_upstream(upstream) for upstream in settings.all_upstreams()
         }
@@ -98,17 +98,11 @@ class Relay:
 
     def _build(self) -> ASGIApp:
         settings = self.settings
-        observe = logs.observer()
         keyring = Keyring(key.get_secret_value() for key in settings.api_keys)
         origins = Origins(settings.cors_origins, guarded=not keyring.empty)
-        engine = Engine(self._router, retries=settings.retries, observe=observe)
+        engine = Engine(self._router, retries=settings.retries, observe=logs.of_attempts())
         models = Models(engine, self._local, default=settings.default_model)
-        chat = ChatEndpoint(
-            engine,
-            self.presence,
-            max_body_bytes=settings.max_body_bytes,
-            body_timeout_s=settings.body_timeout_s,
-        )
+        chat = ChatEndpoint(engine, self.presence, max_body_bytes=settings.max_body_bytes)
         app = FastAPI(
             title="relay",
             version=__version__,
@@ -128,7 +122,7 @@ class Relay:
         for kind in (RelayError, HTTPException, RequestValidationError, ClientLeft, Exception):
             app.add_exception_handler(kind, _answer_error)
         direct = {("POST", "/v1/chat/completions"): chat}
-        door = Door(app, direct=direct, keyring=keyring, observe=observe)
+        door = Door(app, direct=direct, keyring=keyring, observe=logs.of_requests())
         return Cors(
             door,
             origins=origins,

@@ -44,6 +44,9 @@ class ModelList(Wire):
     data: list[ModelCard]
 
 
+MAX_TOKENS = 2**31 - 1
+"""What engines can count to."""
+
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
@@ -112,9 +115,9 @@ class ChatCompletionRequest(Wire):
     temperature: Annotated[float, Field(ge=0, le=2, strict=True)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1, strict=True)] | None = None
     n: Annotated[int, Field(ge=1, le=128, strict=True)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, strict=True)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, strict=True)] | None = None
-    max_length: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, strict=True)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, strict=True)] | None = None
+    max_length: Annotated[int, Field(ge=1, le=MAX_TOKENS, strict=True)] | None = Field(
         default=None, description="ChatGLM's limit: tokens of the prompt and the answer together"
     )
     stop: str | Annotated[list[str], Field(max_length=16)] | None = None

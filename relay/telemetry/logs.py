@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from relay.events import AttemptFailed, Event, Observer, RequestEnded, ignore
+from relay.events import Event, Observer, ignore
 
 ROOT = "relay"
 
@@ -66,20 +66,26 @@ def configure(level: str, form: str) -> None:
         logger.setLevel(level.upper() if name == ROOT else "WARNING")
 
 
-def observer() -> Observer:
-    """Writes events to the log; an event of a level that is off is not even looked at."""
+def observer(level: int, name: str) -> Observer:
+    """Writes events as log lines called `name`; `ignore` when nobody would read that level."""
     logger = logging.getLogger(ROOT)
-    if not logger.isEnabledFor(logging.WARNING):
+    if not logger.isEnabledFor(level):
         return ignore
-    requests = logger.isEnabledFor(logging.DEBUG)
 
     def observe(event: Event, /) -> None:
-        if isinstance(event, AttemptFailed):
-            logger.warning("attempt_failed", extra={"fields": asdict(event)})
-        elif requests and isinstance(event, RequestEnded):
-            logger.debug("request_ended", extra={"fields": asdict(event)})
+        logger.log(level, name, extra={"fields": asdict(event)})
 
     return observe
+
+
+def of_requests() -> Observer:
+    """For `RequestEnded`: one line a request, at debug."""
+    return observer(logging.DEBUG, "request_ended")
+
+
+def of_attempts() -> Observer:
+    """For `AttemptFailed`: a warning."""
+    return observer(logging.WARNING, "attempt_failed")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -138,4 +138,9 @@ class DirectAnswer:
             if answer.ended:
                 raise StopAsyncIteration
             await connection.more()
-        return answer.pieces.popleft()
+        pieces = answer.pieces
+        if len(pieces) == 1:
+            return pieces.popleft()
+        joined = b"".join(pieces)  # they came while nobody waited: one write for all of them
+        pieces.clear()
+        return joined

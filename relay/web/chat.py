@@ -23,34 +23,31 @@ from relay.web.replies import STREAM_HEADERS, Visit, send_body, visit
 class ChatEndpoint:
     """The ASGI application behind the chat route."""
 
-    def __init__(
-        self, engine: Engine, presence: Presence, *, max_body_bytes: int, body_timeout_s: float
-    ) -> None:
+    def __init__(self, engine: Engine, presence: Presence, *, max_body_bytes: int) -> None:
         self._engine = engine
         self._presence = presence
         self._max_body_bytes = max_body_bytes
-        self._body_timeout_s = body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         here = visit(scope)
-        call = await self._read(scope, receive, here)
+        streaming = False
         try:
-            async with self._presence.watch(here, receive):
-                if call.stream:
+            async with self._presence.watch(here, receive) as watch:
+                call = await self._read(scope, receive, here)
+                watch.listen()
+                if streaming := call.stream:
                     await self._stream(call, here, scope, receive, send)
                 else:
                     answer = await self._engine.complete(call, here.trail)
                     await send_body(send, answer.status, answer.body, answer.headers)
         except RelayError as error:
-            if not (call.stream and here.started):
+            if not (streaming and here.started):
                 raise
             await send({"type": "http.response.body", "body": event(error.envelope())})
 
     async def _read(self, scope: Scope, receive: Receive, here: Visit) -> Call:
         headers = scope["headers"]
-        body = await read_body(
-            receive, headers, max_bytes=self._max_body_bytes, timeout_s=self._body_timeout_s
-        )
+        body = await read_body(receive, headers, max_bytes=self._max_body_bytes)
         payload = read_json(body, headers)
         check_chat(payload)
         return Call(

@@ -105,7 +105,9 @@ class Cors:
         headers = scope["headers"]
         origin = next((value for name, value in headers if name == b"origin"), None)
         if origin is None:
-            await self._app(scope, receive, send if self._everyone else _varying(send))
+            # Only answers to these methods are cached by anybody.
+            varies = not self._everyone and scope["method"] in ("GET", "HEAD")
+            await self._app(scope, receive, _varying(send) if varies else send)
             return
         preflight = scope["method"] == "OPTIONS" and any(
             name == b"access-control-request-method" for name, _ in headers

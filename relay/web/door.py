@@ -11,7 +11,7 @@ from time import perf_counter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relay.errors import InternalError, RelayError, RouteNotFound
-from relay.events import Observer, RequestEnded
+from relay.events import Observer, RequestEnded, ignore
 from relay.keys import Keyring
 from relay.web.presence import ClientLeft
 from relay.web.replies import Visit, send_error
@@ -42,6 +42,7 @@ class Door:
         self._direct = direct
         self._keyring = keyring
         self._observe = observe
+        self._observed = observe is not ignore
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,18 +55,19 @@ class Door:
         except ClientLeft:
             visit.status = CLIENT_CLOSED_REQUEST
         finally:
-            self._observe(
-                RequestEnded(
-                    request_id=visit.request_id,
-                    method=scope["method"],
-                    path=scope["path"],
-                    status=visit.status,
-                    duration_s=perf_counter() - visit.began,
-                    caller=visit.identity.name,
-                    target=visit.trail.target,
-                    attempts=visit.trail.attempts,
+            if self._observed:
+                self._observe(
+                    RequestEnded(
+                        request_id=visit.request_id,
+                        method=scope["method"],
+                        path=scope["path"],
+                        status=visit.status,
+                        duration_s=perf_counter() - visit.began,
+                        caller=visit.identity.name,
+                        target=visit.trail.target,
+                        attempts=visit.trail.attempts,
+                    )
                 )
-            )
 
     async def _enter(self, scope: Scope, receive: Receive, visit: Visit) -> None:
         head = scope["method"] == "HEAD"

@@ -77,7 +77,8 @@ class Models:
                 identity=here.identity,
                 headers=upward(request.scope["headers"]),
             )
-            async with presence.watch(here, request.receive):
+            async with presence.watch(here, request.receive) as watch:
+                watch.listen()
                 answer = await self.ask(call, here.trail)
             reply = Response(answer.body, answer.status)
             reply.raw_headers.extend(answer.headers)

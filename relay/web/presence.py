@@ -1,10 +1,13 @@
-"""Which answers are open, and what ends them early: a client that left, a server that must close.
+"""Which requests are open, and what ends them early: a late body, a client that left, a shutdown.
 
-    async with presence.watch(visit, receive):    # the request's body has been read
-        ...                                       # cancelled when either happens, then raised as
-                                                  # ClientLeft or ShuttingDown
+    async with presence.watch(visit, receive) as watch:
+        body = ...               # a body that is late ends the block: RequestTimeout
+        watch.listen()           # the body has been read; from here on nothing else is received
+        ...                      # a client that leaves, or a closing server, ends the block:
+                                 # ClientLeft, ShuttingDown
 
-The watching task belongs to the block and ends with it.
+What ends the block cancels its task, and comes out of the block in place of the cancellation. Most
+answers are done within a moment, so nobody listens before that: one timer is all that they cost.
 """
 
 import asyncio
@@ -13,8 +16,11 @@ from typing import cast
 
 from starlette.types import Receive
 
-from relay.errors import RelayError
+from relay.errors import RelayError, RequestTimeout
 from relay.web.replies import Visit
+
+MOMENT_S = 0.05
+"""How long a request is not listened to: less than a client's leaving may go unnoticed (1 s)."""
 
 
 class ClientLeft(Exception):
@@ -33,17 +39,18 @@ class ShuttingDown(RelayError):
 
 
 class Presence:
-    """The open answers of this process."""
+    """The open requests of this process. Bodies must have come within `body_timeout_s`."""
 
-    def __init__(self) -> None:
+    def __init__(self, body_timeout_s: float = 60.0) -> None:
         self._open: set[Watch] = set()
+        self._body_timeout_s = body_timeout_s
 
     def __len__(self) -> int:
         return len(self._open)
 
     def watch(self, visit: Visit, receive: Receive) -> "Watch":
-        """A block that ends early when the client leaves or the server closes."""
-        return Watch(visit, receive, self._open)
+        """A block that ends early for one of the reasons above."""
+        return Watch(visit, receive, self._open, self._body_timeout_s)
 
     def end_all(self) -> None:
         """End every open answer now, each with an error of its own."""
@@ -52,19 +59,41 @@ class Presence:
 
 
 class Watch:
-    """One open answer. Raises ClientLeft or ShuttingDown in place of the cancellation it caused."""
+    """One open request; the module's docstring shows its use."""
 
-    def __init__(self, visit: Visit, receive: Receive, open_answers: "set[Watch]") -> None:
+    __slots__ = (
+        "_body_timeout_s",
+        "_cancelling",
+        "_listening",
+        "_loop",
+        "_moment_over",
+        "_open",
+        "_reason",
+        "_receive",
+        "_task",
+        "_timer",
+        "_visit",
+        "_watcher",
+    )
+
+    def __init__(
+        self, visit: Visit, receive: Receive, open_requests: "set[Watch]", body_timeout_s: float
+    ) -> None:
         self._visit = visit
         self._receive = receive
-        self._open = open_answers
+        self._open = open_requests
+        self._body_timeout_s = body_timeout_s
+        self._listening = self._moment_over = False
         self._reason: Exception | None = None
+        self._watcher: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> "Watch":
         self._task = task = cast("asyncio.Task[object]", asyncio.current_task())
         self._cancelling = task.cancelling()
-        self._watcher = asyncio.create_task(self._wait())
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(MOMENT_S, self._look)
         self._open.add(self)
+        return self
 
     async def __aexit__(
         self,
@@ -73,18 +102,44 @@ class Watch:
         trace: TracebackType | None,
     ) -> None:
         self._open.discard(self)
-        self._watcher.cancel()
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
         if self._reason is not None:
             # As in asyncio.timeout: only a cancellation that is ours alone becomes our exception.
             ours = self._task.uncancel() <= self._cancelling
             if ours and kind is not None and issubclass(kind, asyncio.CancelledError):
                 raise self._reason from error
 
+    def listen(self) -> None:
+        """The body has been read; notice when the client leaves."""
+        self._listening = True
+        if self._moment_over:
+            self._timer.cancel()
+            self._watcher = self._loop.create_task(self._wait())
+
     def end(self, reason: Exception) -> None:
         """Cancel the block, once, for that reason."""
         if self._reason is None:
             self._reason = reason
             self._task.cancel()
+
+    def _look(self) -> None:
+        """The moment is over: listen for the client's leaving, or wait for the rest of its body."""
+        self._moment_over = True
+        if self._listening:
+            self._watcher = self._loop.create_task(self._wait())
+        else:
+            rest_s = max(0.0, self._body_timeout_s - MOMENT_S)
+            self._timer = self._loop.call_later(rest_s, self._late)
+
+    def _late(self) -> None:
+        self.end(
+            RequestTimeout(
+                f"The body of the request did not arrive within {self._body_timeout_s:g} s.",
+                headers=[(b"connection", b"close")],
+            )
+        )
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

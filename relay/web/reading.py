@@ -1,44 +1,49 @@
-"""Reading a request: its body, counted and timed while it comes, and the JSON in it.
+"""Reading a request: its body, counted while it comes, and the JSON in it.
 
 Whether a chat request is right is decided by a quick look at its types; pydantic is asked only when
 the look found something, to say what.
 """
 
-import asyncio
 import json
 from collections.abc import Mapping
 from types import NoneType
 from typing import Any, NoReturn
 
+import orjson
 from starlette.types import Receive
 
-from relay.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
+from relay.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
 from relay.schema import read_chat_request
 from relay.types import RawHeaders
 from relay.web.presence import ClientLeft
 
 
-async def read_body(
-    receive: Receive, headers: RawHeaders, *, max_bytes: int, timeout_s: float
-) -> bytes:
+async def read_body(receive: Receive, headers: RawHeaders, *, max_bytes: int) -> bytes:
     """The whole body.
 
     Raises:
         RequestTooLarge: it is longer than `max_bytes`, announced or counted.
-        RequestTimeout: it has not come within `timeout_s`.
         ClientLeft: the client went away first.
     """
     announced = _header(headers, b"content-length")
     if announced.isdigit() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await _collect(receive, max_bytes)
-    except TimeoutError:
-        raise RequestTimeout(
-            f"The body of the request did not arrive within {timeout_s:g} s.",
-            headers=[(b"connection", b"close")],
-        ) from None
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+        return body
+    collected = bytearray()
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        collected += message.get("body", b"")
+        if len(collected) > max_bytes:
+            raise _too_large(max_bytes)
+        if not message.get("more_body"):
+            return bytes(collected)
+        message = await receive()
 
 
 def read_json(body: bytes, headers: RawHeaders) -> dict[str, Any]:
@@ -53,7 +58,17 @@ def read_json(body: bytes, headers: RawHeaders) -> dict[str, Any]:
         given = media_type.decode("latin-1") or "none"
         raise UnsupportedMediaType(f"The content type must be application/json, not {given[:100]}.")
     try:
-        payload = _DECODER.decode(body.decode())
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        payload = _read_slowly(body)  # to say what is wrong, or to take what only json takes
+    if not isinstance(payload, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return payload
+
+
+def _read_slowly(body: bytes) -> Any:
+    try:
+        return _DECODER.decode(body.decode())
     except UnicodeDecodeError:
         raise InvalidRequest("The body is not UTF-8 text.") from None
     except json.JSONDecodeError as exc:
@@ -64,9 +79,6 @@ def read_json(body: bytes, headers: RawHeaders) -> dict[str, Any]:
         raise InvalidRequest("The body is nested too deeply.") from None
     except ValueError as exc:  # a number of thousands of digits, or NaN
         raise InvalidRequest(f"The body is not valid JSON: {exc}.") from None
-    if not isinstance(payload, dict):
-        raise InvalidRequest("The body must be a JSON object.")
-    return payload
 
 
 def check_chat(payload: dict[str, Any]) -> None:
@@ -102,25 +114,6 @@ def _message_looks_right(message: object) -> bool:
 
 def _is_part(part: object) -> bool:
     return isinstance(part, dict) and isinstance(part.get("type"), str)
-
-
-async def _collect(receive: Receive, max_bytes: int) -> bytes:
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body"):
-        body: bytes = message.get("body", b"")
-        if len(body) > max_bytes:
-            raise _too_large(max_bytes)
-        return body
-    collected = bytearray()
-    while True:
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        collected += message.get("body", b"")
-        if len(collected) > max_bytes:
-            raise _too_large(max_bytes)
-        if not message.get("more_body"):
-            return bytes(collected)
-        message = await receive()
 
 
 def _too_large(max_bytes: int) -> RequestTooLarge:

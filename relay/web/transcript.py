@@ -1,6 +1,7 @@
 """The text of a streamed answer, read from its events as they come."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from relay.errors import BackendError, UpstreamProtocol
@@ -15,20 +16,21 @@ class Transcript:
         self._parser = EventParser()
         self._whole = False
 
-    def read(self, piece: bytes) -> bool:
-        """Take the next bytes; whether the text has grown.
+    def read(self, piece: bytes) -> Iterator[str]:
+        """Take the next bytes; gives the text so far, each time it has grown.
 
         Raises:
             UpstreamProtocol: what came is no stream of chunks.
             BackendError: the stream carried an error.
         """
-        before = len(self.text)
         try:
             for data in self._parser.feed(piece):
+                before = len(self.text)
                 self._take(data)
+                if len(self.text) > before:
+                    yield self.text
         except ValueError:
             raise UpstreamProtocol("The upstream's stream cannot be read.") from None
-        return len(self.text) > before
 
     def close(self) -> None:
         """The stream is over.

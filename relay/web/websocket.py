@@ -165,8 +165,7 @@ class _Conversation:
             async with self._engine.stream(call, Trail()) as answer:
                 transcript = Transcript()
                 async for piece in answer:
-                    if transcript.read(piece):
-                        text = transcript.text
+                    for text in transcript.read(piece):
                         await self._send(
                             {
                                 "response": text,

@@ -219,7 +219,7 @@ async def test_too_long_a_conversation_is_400(smollm2: LocalBackend) -> None:
         ({"top_k": "many"}, "top_k"),
         ({"response_format": {"type": "riddle"}}, None),
         ({"tools": [{"type": "function"}]}, None),
-        ({"max_tokens": 2**70}, None),
+        ({"max_tokens": 2**70}, "max_tokens"),
         ({"top_logprobs": 2}, None),
         ({"messages": [{"role": "user"}]}, None),
         ({"temperature": "hot"}, "temperature"),

@@ -35,9 +35,8 @@ def restored() -> object:  # type: ignore[misc]  # a generator fixture
 
 def test_text_lines_name_the_event_and_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("debug", "text")
-    observe = logs.observer()
-    observe(ENDED)
-    observe(FAILED)
+    logs.of_requests()(ENDED)
+    logs.of_attempts()(FAILED)
     first, second = capsys.readouterr().err.splitlines()
     assert " DEBUG request_ended " in first
     assert "status=200 duration_s=0.250000" in first
@@ -47,7 +46,7 @@ def test_text_lines_name_the_event_and_its_fields(capsys: pytest.CaptureFixture[
 
 def test_json_lines_are_objects(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("debug", "json")
-    logs.observer()(ENDED)
+    logs.of_requests()(ENDED)
     try:
         raise RuntimeError("boom")
     except RuntimeError:
@@ -59,16 +58,14 @@ def test_json_lines_are_objects(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_requests_are_logged_at_debug_only(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "text")
-    observe = logs.observer()
-    observe(ENDED)
-    assert capsys.readouterr().err == ""
-    observe(FAILED)
+    assert logs.of_requests() is ignore
+    logs.of_attempts()(FAILED)
     assert "attempt_failed" in capsys.readouterr().err
 
 
 def test_an_observer_that_would_say_nothing_is_none() -> None:
     logs.configure("error", "text")
-    assert logs.observer() is ignore
+    assert logs.of_attempts() is ignore
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

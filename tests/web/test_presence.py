@@ -35,7 +35,8 @@ def visit() -> Visit:
 async def test_a_client_that_leaves_ends_the_block() -> None:
     presence, client = Presence(), Client()
     with pytest.raises(ClientLeft):
-        async with presence.watch(visit(), client.receive):
+        async with presence.watch(visit(), client.receive) as watch:
+            watch.listen()
             assert len(presence) == 1
             client.left.set()
             await asyncio.Event().wait()
@@ -46,7 +47,8 @@ async def test_a_closing_server_ends_every_block() -> None:
     presence = Presence()
 
     async def answer() -> None:
-        async with presence.watch(visit(), Client().receive):
+        async with presence.watch(visit(), Client().receive) as watch:
+            watch.listen()
             entered.release()
             await asyncio.Event().wait()
 
@@ -61,8 +63,8 @@ async def test_a_closing_server_ends_every_block() -> None:
 
 async def test_a_block_that_ends_in_time_is_left_alone() -> None:
     presence, client = Presence(), Client()
-    async with presence.watch(visit(), client.receive):
-        pass
+    async with presence.watch(visit(), client.receive) as watch:
+        watch.listen()
     client.left.set()
     await asyncio.sleep(0)  # let the watcher run, if it were still there
     assert len(presence) == 0
@@ -74,7 +76,8 @@ async def test_a_cancellation_from_outside_stays_one() -> None:
     entered = asyncio.Event()
 
     async def answer() -> None:
-        async with presence.watch(visit(), Client().receive):
+        async with presence.watch(visit(), Client().receive) as watch:
+            watch.listen()
             entered.set()
             await asyncio.Event().wait()
 
@@ -89,7 +92,8 @@ async def test_a_cancellation_from_outside_stays_one() -> None:
 async def test_an_error_of_the_block_itself_wins() -> None:
     presence, client = Presence(), Client()
     with pytest.raises(ZeroDivisionError):
-        async with presence.watch(visit(), client.receive):
+        async with presence.watch(visit(), client.receive) as watch:
+            watch.listen()
             client.left.set()
             try:
                 await asyncio.Event().wait()
@@ -99,7 +103,8 @@ async def test_an_error_of_the_block_itself_wins() -> None:
 
 async def test_a_connection_that_ends_after_the_answer_is_no_client_that_left() -> None:
     presence, client, answered = Presence(), Client(), visit()
-    async with presence.watch(answered, client.receive):
+    async with presence.watch(answered, client.receive) as watch:
+        watch.listen()
         await answered.send({"type": "http.response.start", "status": 200})
         await answered.send({"type": "http.response.body"})
         client.left.set()
