@@ -62,6 +62,8 @@ def plan(messages: Messages, policy: Policy) -> list[int | dict[str, Any]] | Non
             "a tool call of an earlier assistant message.",
             param="messages",
         )
+    if _alternates(messages):
+        return None
     start = _leading(messages)
     begins_with_answer = messages[start].get("role") == "assistant"
     continuing = {i for i in range(1, len(messages)) if _mergeable(messages[i - 1], messages[i])}
@@ -212,6 +214,17 @@ def _leading(messages: Messages) -> int:
         if message.get("role") not in _SYSTEM:
             return index
     return len(messages)
+
+
+def _alternates(messages: Messages) -> bool:
+    """Whether nothing needs a closer look: no neighbours of one role, and the user begins."""
+    previous = None
+    for message in messages:
+        role = message.get("role")
+        if role == previous or (role == "assistant" and (previous is None or previous in _SYSTEM)):
+            return False
+        previous = role
+    return True
 
 
 def _asks(messages: Messages) -> bool:

@@ -46,9 +46,8 @@ class ChatEndpoint:
             await send({"type": "http.response.body", "body": event(error.envelope())})
 
     async def _read(self, scope: Scope, receive: Receive, here: Visit) -> Call:
-        headers = scope["headers"]
-        body = await read_body(receive, headers, max_bytes=self._max_body_bytes)
-        payload = read_json(body, headers)
+        body = await read_body(receive, here.headers, max_bytes=self._max_body_bytes)
+        payload = read_json(body, here.headers)
         check_chat(payload)
         return Call(
             path="chat/completions",
@@ -58,7 +57,7 @@ class ChatEndpoint:
             stream=bool(payload.get("stream")),
             request_id=here.request_id,
             identity=here.identity,
-            headers=upward(headers),
+            headers=upward(scope["headers"]),
         )
 
     async def _stream(

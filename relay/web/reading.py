@@ -14,18 +14,19 @@ from starlette.types import Receive
 
 from relay.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
 from relay.schema import read_chat_request
-from relay.types import RawHeaders
 from relay.web.presence import ClientLeft
 
+Headers = Mapping[bytes, bytes]
 
-async def read_body(receive: Receive, headers: RawHeaders, *, max_bytes: int) -> bytes:
+
+async def read_body(receive: Receive, headers: Headers, *, max_bytes: int) -> bytes:
     """The whole body.
 
     Raises:
         RequestTooLarge: it is longer than `max_bytes`, announced or counted.
         ClientLeft: the client went away first.
     """
-    announced = _header(headers, b"content-length")
+    announced = headers.get(b"content-length", b"")
     if announced.isdigit() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
     message = await receive()
@@ -46,17 +47,16 @@ async def read_body(receive: Receive, headers: RawHeaders, *, max_bytes: int) ->
         message = await receive()
 
 
-def read_json(body: bytes, headers: RawHeaders) -> dict[str, Any]:
+def read_json(body: bytes, headers: Headers) -> dict[str, Any]:
     """The JSON object that a body holds.
 
     Raises:
         UnsupportedMediaType: the body is declared to be something else.
         InvalidRequest: it is not JSON, or not an object.
     """
-    media_type = _header(headers, b"content-type").partition(b";")[0].strip().lower()
-    if media_type != b"application/json" and not media_type.endswith(b"+json"):
-        given = media_type.decode("latin-1") or "none"
-        raise UnsupportedMediaType(f"The content type must be application/json, not {given[:100]}.")
+    media_type = headers.get(b"content-type", b"")
+    if media_type != b"application/json":
+        _check_media_type(media_type)
     try:
         payload = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -64,6 +64,13 @@ def read_json(body: bytes, headers: RawHeaders) -> dict[str, Any]:
     if not isinstance(payload, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return payload
+
+
+def _check_media_type(given: bytes) -> None:
+    media_type = given.partition(b";")[0].strip().lower()
+    if media_type != b"application/json" and not media_type.endswith(b"+json"):
+        name = media_type.decode("latin-1") or "none"
+        raise UnsupportedMediaType(f"The content type must be application/json, not {name[:100]}.")
 
 
 def _read_slowly(body: bytes) -> Any:
@@ -93,23 +100,24 @@ def check_chat(payload: dict[str, Any]) -> None:
 
 def _looks_right(payload: Mapping[str, Any]) -> bool:
     messages = payload.get("messages")
-    return (
-        isinstance(payload.get("model"), str)
-        and payload["model"] != ""
-        and isinstance(messages, list)
-        and bool(messages)
-        and all(map(_message_looks_right, messages))
-        and all(type(payload[name]) in _TYPES[name] for name in _TYPES.keys() & payload.keys())
-    )
+    if not payload.get("model") or not messages or type(messages) is not list:
+        return False
+    for name, value in payload.items():
+        types = _TYPES.get(name)
+        if types is not None and type(value) not in types:
+            return False
+    return all(map(_message_looks_right, messages))
 
 
 def _message_looks_right(message: object) -> bool:
-    return (
-        isinstance(message, dict)
-        and message.get("role") in _ROLES
-        and all(type(message[name]) in _PARTS[name] for name in _PARTS.keys() & message.keys())
-        and (type(message.get("content")) is not list or all(map(_is_part, message["content"])))
-    )
+    if type(message) is not dict or message.get("role") not in _ROLES:
+        return False
+    for name, value in message.items():
+        types = _PARTS.get(name)
+        if types is not None and type(value) not in types:
+            return False
+    content = message.get("content")
+    return type(content) is not list or all(map(_is_part, content))
 
 
 def _is_part(part: object) -> bool:
@@ -122,10 +130,6 @@ def _too_large(max_bytes: int) -> RequestTooLarge:
         f"The body of the request is larger than the {max_bytes} bytes allowed here.",
         headers=[(b"connection", b"close")],
     )
-
-
-def _header(headers: RawHeaders, wanted: bytes) -> bytes:
-    return next((value for name, value in headers if name == wanted), b"")
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -142,6 +146,7 @@ _TEXT: Types = frozenset({str, NoneType})
 _OBJECT: Types = frozenset({dict, NoneType})
 _LIST: Types = frozenset({list, NoneType})
 _TYPES: dict[str, Types] = {
+    "model": frozenset({str}),
     "stream": _FLAG,
     "stream_options": _OBJECT,
     "temperature": _NUMBER,
