@@ -7,10 +7,11 @@
                                  # ClientLeft, ShuttingDown
 
 What ends the block cancels its task, and comes out of the block in place of the cancellation. Most
-answers are done within a moment, so nobody listens before that: one timer is all that they cost.
+answers are done within a moment, so nobody listens before that.
 """
 
 import asyncio
+from time import perf_counter
 from types import TracebackType
 from typing import cast
 
@@ -20,7 +21,7 @@ from relay.errors import RelayError, RequestTimeout
 from relay.web.replies import Visit
 
 MOMENT_S = 0.05
-"""How long a request is not listened to: less than a client's leaving may go unnoticed (1 s)."""
+"""How often open requests are looked at: far below the second that a leaving may go unnoticed."""
 
 
 class ClientLeft(Exception):
@@ -39,60 +40,67 @@ class ShuttingDown(RelayError):
 
 
 class Presence:
-    """The open requests of this process. Bodies must have come within `body_timeout_s`."""
+    """The open requests of this process. Bodies must have come within `body_timeout_s`.
+
+    One timer looks after the young ones, while there are any: a request that is over within a moment
+    costs an entry in two sets.
+    """
 
     def __init__(self, body_timeout_s: float = 60.0) -> None:
-        self._open: set[Watch] = set()
-        self._body_timeout_s = body_timeout_s
+        self.body_timeout_s = body_timeout_s
+        self.open: set[Watch] = set()
+        self.young: set[Watch] = set()
+        self._round: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self.open)
 
     def watch(self, visit: Visit, receive: Receive) -> "Watch":
         """A block that ends early for one of the reasons above."""
-        return Watch(visit, receive, self._open, self._body_timeout_s)
+        if self._round is None:
+            self._round = asyncio.get_running_loop().call_later(MOMENT_S, self._go_round)
+        return Watch(self, visit, receive)
 
     def end_all(self) -> None:
-        """End every open answer now, each with an error of its own."""
-        for watch in list(self._open):
+        """End every open request now, each with an error of its own."""
+        for watch in list(self.open):
             watch.end(ShuttingDown())
+
+    def _go_round(self) -> None:
+        self._round = None
+        if self.young:
+            self._round = asyncio.get_running_loop().call_later(MOMENT_S, self._go_round)
+            now = perf_counter()
+            self.young = {watch for watch in self.young if not watch.look(now)}
 
 
 class Watch:
     """One open request; the module's docstring shows its use."""
 
     __slots__ = (
-        "_body_timeout_s",
         "_cancelling",
         "_listening",
-        "_loop",
-        "_moment_over",
-        "_open",
+        "_presence",
         "_reason",
         "_receive",
         "_task",
-        "_timer",
         "_visit",
         "_watcher",
     )
 
-    def __init__(
-        self, visit: Visit, receive: Receive, open_requests: "set[Watch]", body_timeout_s: float
-    ) -> None:
+    def __init__(self, presence: Presence, visit: Visit, receive: Receive) -> None:
+        self._presence = presence
         self._visit = visit
         self._receive = receive
-        self._open = open_requests
-        self._body_timeout_s = body_timeout_s
-        self._listening = self._moment_over = False
+        self._listening = False
         self._reason: Exception | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Watch":
         self._task = task = cast("asyncio.Task[object]", asyncio.current_task())
         self._cancelling = task.cancelling()
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(MOMENT_S, self._look)
-        self._open.add(self)
+        self._presence.open.add(self)
+        self._presence.young.add(self)
         return self
 
     async def __aexit__(
@@ -101,8 +109,8 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._open.discard(self)
-        self._timer.cancel()
+        self._presence.open.discard(self)
+        self._presence.young.discard(self)
         if self._watcher is not None:
             self._watcher.cancel()
         if self._reason is not None:
@@ -112,34 +120,32 @@ class Watch:
                 raise self._reason from error
 
     def listen(self) -> None:
-        """The body has been read; notice when the client leaves."""
+        """The body has been read; notice, from a moment later on, when the client leaves."""
         self._listening = True
-        if self._moment_over:
-            self._timer.cancel()
-            self._watcher = self._loop.create_task(self._wait())
+
+    def look(self, now: float) -> bool:
+        """Still open at `now`: hear when the client leaves, or end it when its body is late.
+
+        Returns whether it need not be looked at again.
+        """
+        if self._listening:
+            self._watcher = asyncio.get_running_loop().create_task(self._wait())
+            return True
+        if now - self._visit.began > self._presence.body_timeout_s:
+            limit_s = self._presence.body_timeout_s
+            self.end(
+                RequestTimeout(
+                    f"The body of the request did not arrive within {limit_s:g} s.",
+                    headers=[(b"connection", b"close")],
+                )
+            )
+        return self._reason is not None
 
     def end(self, reason: Exception) -> None:
         """Cancel the block, once, for that reason."""
         if self._reason is None:
             self._reason = reason
             self._task.cancel()
-
-    def _look(self) -> None:
-        """The moment is over: listen for the client's leaving, or wait for the rest of its body."""
-        self._moment_over = True
-        if self._listening:
-            self._watcher = self._loop.create_task(self._wait())
-        else:
-            rest_s = max(0.0, self._body_timeout_s - MOMENT_S)
-            self._timer = self._loop.call_later(rest_s, self._late)
-
-    def _late(self) -> None:
-        self.end(
-            RequestTimeout(
-                f"The body of the request did not arrive within {self._body_timeout_s:g} s.",
-                headers=[(b"connection", b"close")],
-            )
-        )
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -153,6 +153,6 @@ def _accepts(root: str) -> bool:
     address = httpx.URL(root)
     try:
         socket.create_connection((address.host, address.port or 0)).close()
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):  # closed, or closing this very moment
         return False
     return True
