@@ -1,8 +1,14 @@
-"""A relay that runs in a thread of the tests, and the requests they send it."""
+"""Relays that run in a thread of the tests or in a process, and the requests they are sent."""
 
+import os
+import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -47,3 +53,36 @@ StartRelay = Callable[..., RunningRelay]
 def chat(text: str = "one two three", **fields: Any) -> dict[str, Any]:
     """The body of a chat request."""
     return {"model": "m", "messages": [{"role": "user", "content": text}], **fields}
+
+
+@contextmanager
+def process(directory: Path, **settings: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`relay serve` as a process of its own, and its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    names = {f"RELAY_{name.upper()}": str(value) for name, value in settings.items()}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RELAY_", "OPENAI_"))}
+    relay = subprocess.Popen(
+        [sys.executable, "-m", "relay", "serve", "--port", str(port)],
+        cwd=directory,
+        env=clean | names,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    root = f"http://127.0.0.1:{port}"
+    transport = httpx.HTTPTransport(retries=0)
+    try:
+        with httpx.Client(transport=transport, trust_env=False) as client:
+            while relay.poll() is None:
+                try:
+                    client.get(f"{root}/healthz")
+                    break
+                except httpx.ConnectError:
+                    continue
+        yield relay, root
+    finally:
+        relay.kill()
+        relay.wait()
+        assert relay.stdout is not None
+        relay.stdout.close()

@@ -42,7 +42,7 @@ class ShuttingDown(RelayError):
 class Presence:
     """The open requests of this process. Bodies must have come within `body_timeout_s`.
 
-    One timer looks after the young ones, while there are any: a request that is over within a moment
+    One timer looks after the young ones, while there are any: a request that is over in a moment
     costs an entry in two sets.
     """
 

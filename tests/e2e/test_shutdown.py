@@ -1,13 +1,8 @@
 """SIGTERM: nothing new, open answers finish or are ended cleanly, exit 0."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +11,9 @@ import pytest
 import transcripts
 from fake_script import Gate, Script
 from fake_upstream import FakeUpstream
-from running import chat
+from running import chat, process
 
 STREAM = [(b"content-type", b"text/event-stream")]
-
-
-@contextmanager
-def process(directory: Path, **settings: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`relay serve` as a process of its own, and its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    names = {f"RELAY_{name.upper()}": str(value) for name, value in settings.items()}
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RELAY_", "OPENAI_"))}
-    relay = subprocess.Popen(
-        [sys.executable, "-m", "relay", "serve", "--port", str(port)],
-        cwd=directory,
-        env=clean | names,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    root = f"http://127.0.0.1:{port}"
-    transport = httpx.HTTPTransport(retries=0)
-    try:
-        with httpx.Client(transport=transport, trust_env=False) as client:
-            while relay.poll() is None:
-                try:
-                    client.get(f"{root}/healthz")
-                    break
-                except httpx.ConnectError:
-                    continue
-        yield relay, root
-    finally:
-        relay.kill()
-        relay.wait()
-        assert relay.stdout is not None
-        relay.stdout.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
