@@ -49,6 +49,9 @@ class Router:
         self._exact = {model.id: model for model in models if "*" not in model.id}
         patterns = [model for model in models if "*" in model.id]
         self._patterns = sorted(patterns, key=lambda model: -len(model.id))
+        self._unnamed: Sequence[Target] = ()
+        if self._default in self._backends:
+            self._unnamed = (self._target(self._default, None, history),)
 
     @property
     def named(self) -> bool:
@@ -68,7 +71,7 @@ class Router:
             NoUpstream: what should answer is not there.
         """
         if not self.named:
-            return (self._target(self._default, None, self._history),)
+            return self._unnamed or (self.default(),)
         model = self._exact.get(call.model) or next(
             (model for model in self._patterns if fnmatchcase(call.model, model.id)), None
         )
@@ -83,7 +86,11 @@ class Router:
         )
 
     def default(self) -> Target:
-        """The target of what names no model, such as the list of models."""
+        """The target of what names no model, such as the list of models.
+
+        Raises:
+            NoUpstream: it is not there.
+        """
         return self._target(self._default, None, self._history)
 
     def _target(self, name: str, model: str | None, history: History) -> Target:

@@ -1,8 +1,8 @@
 """What users of other gateways suffer from, and what holds here: the promises of a whole relay.
 
-The others stand where their piece is tested: cancelled slots in upstream/contract_connections.py,
-and upstream/test_direct.py, status before head and time limits in e2e/test_relaying.py, key and path
-tricks in web/test_door.py, origins in web/test_cors.py, histories in test_history.py.
+The others stand where their piece is tested: cancelled slots in upstream/, status before head and
+time limits in test_relaying.py, tricks with keys and paths in web/test_door.py, origins in
+web/test_cors.py, histories in test_history.py.
 """
 
 import asyncio
