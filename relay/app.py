@@ -35,11 +35,13 @@ from relay.telemetry import logs
 from relay.types import Backend
 from relay.upstream import open_upstream
 from relay.web import documentation
+from relay.web.allowlist import Allowlist
 from relay.web.chat import ChatEndpoint
 from relay.web.cors import Cors, Origins
 from relay.web.door import CLIENT_CLOSED_REQUEST, Door, internal_error
 from relay.web.models import Models
 from relay.web.pages import STATIC, PageFiles, pages_router, swagger_files
+from relay.web.passthrough import Passthrough
 from relay.web.presence import ClientLeft, Presence
 from relay.web.replies import answer_headers, visit
 from relay.web.websocket import ChatSocket
@@ -103,6 +105,13 @@ class Relay:
         engine = Engine(self._router, retries=settings.retries, observe=logs.of_attempts())
         models = Models(engine, self._local, default=settings.default_model)
         chat = ChatEndpoint(engine, self.presence, max_body_bytes=settings.max_body_bytes)
+        passthrough = Passthrough(
+            engine,
+            self.presence,
+            allowed=Allowlist(settings.passthrough),
+            max_body_bytes=settings.max_body_bytes,
+            max_upload_bytes=settings.max_upload_bytes,
+        )
         app = FastAPI(
             title="relay",
             version=__version__,
@@ -122,7 +131,13 @@ class Relay:
         for kind in (RelayError, HTTPException, RequestValidationError, ClientLeft, Exception):
             app.add_exception_handler(kind, _answer_error)
         direct = {("POST", "/v1/chat/completions"): chat}
-        door = Door(app, direct=direct, keyring=keyring, observe=logs.of_requests())
+        door = Door(
+            app,
+            direct=direct,
+            passthrough=passthrough,
+            keyring=keyring,
+            observe=logs.of_requests(),
+        )
         return Cors(
             door,
             origins=origins,

@@ -68,13 +68,15 @@ class Engine:
         return await self._attempt(target, call, trail, target.backend.complete)
 
     @asynccontextmanager
-    async def stream(self, call: Call, trail: Trail) -> AsyncIterator[Answer]:
-        """The answer once it has begun; leaving closes it.
+    async def stream(
+        self, call: Call, trail: Trail, target: Target | None = None
+    ) -> AsyncIterator[Answer]:
+        """The answer once it has begun, from where `complete` would have it; leaving closes it.
 
         Raises:
             InvalidRequest, BackendError: as `complete`, and before anything was given.
         """
-        target, call = self._prepare(call, None)
+        target, call = self._prepare(call, target)
         async with AsyncExitStack() as stack:
 
             async def begin(call: Call) -> Answer:

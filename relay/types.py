@@ -6,7 +6,7 @@
 All of them are frozen; a changed call is a new one (`dataclasses.replace`).
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -31,7 +31,12 @@ class Call:
 
     `body` is what would be sent: the client's own bytes unless something had to change. `payload`
     is the same, parsed, to look at and never to write to. `headers` are those of the client that
-    may travel on. `path` is relative to the base URL, without a leading slash.
+    may travel on. `path` is relative to the base URL, without a leading slash, and may end in a
+    query.
+
+    `content`, when given, is the body instead: read piece by piece, once, while it is sent. It has
+    `content_length` bytes, or goes out chunked when that is None. What it raises ends the call and
+    comes out of it.
     """
 
     path: str
@@ -43,6 +48,8 @@ class Call:
     identity: Identity = ANONYMOUS
     headers: RawHeaders = ()
     method: str = "POST"
+    content: AsyncIterable[bytes] | None = None
+    content_length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,8 @@ class Answer(Protocol):
 class Backend(Protocol):
     """Something that answers calls: an upstream server or a model in this process.
 
-    Raises only `BackendError` and its children. Cancelling a call closes whatever it had opened.
+    Raises only `BackendError` and its children, and what a call's `content` raises. Cancelling a
+    call closes whatever it had opened.
     """
 
     @property

@@ -85,7 +85,21 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         ),
         Flag("retries", "2", "times a call is sent again when nothing of it can have arrived"),
         Flag("max_body_bytes", "33554432", "largest request body, counted while it is read"),
-        Flag("body_timeout_s", "60", "longest wait for a request's body, seconds"),
+        Flag(
+            "max_upload_bytes", "536870912", "the same for files: multipart and octet-stream bodies"
+        ),
+        Flag(
+            "body_timeout_s",
+            "60",
+            "longest wait for a request's body, or for its next piece when it is passed on as it"
+            " comes, seconds",
+        ),
+        Flag(
+            "passthrough",
+            "default",
+            "other calls under /v1 that go to the upstream, comma separated: default (what asks a"
+            " model), *, or patterns such as /v1/files* and GET /v1/batches*",
+        ),
     ),
     "Time limits of upstream calls, in seconds": (
         Flag("timeouts.connect_s", "5", "until a connection stands, TLS included"),

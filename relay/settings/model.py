@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, FilePath, model_validator
 
 from relay.settings.nearest import did_you_mean
-from relay.settings.values import Address, BaseUrl, Names, Proxy, Seconds, Secret, Secrets
+from relay.settings.values import Address, BaseUrl, Names, Patterns, Proxy, Seconds, Secret, Secrets
 
 Mode = Literal["auto", "remote", "local"]
 History = Literal["normalize", "reject", "passthrough"]
@@ -181,7 +181,19 @@ class Settings(Section):
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(
         32 * 1024 * 1024, description="largest request body, counted while it is read"
     )
-    body_timeout_s: Seconds = Field(60.0, description="longest wait for a request's body, seconds")
+    max_upload_bytes: Annotated[int, Field(ge=1)] = Field(
+        512 * 1024 * 1024, description="the same for files: multipart and octet-stream bodies"
+    )
+    body_timeout_s: Seconds = Field(
+        60.0,
+        description="longest wait for a request's body, or for its next piece when it is"
+        " passed on as it comes, seconds",
+    )
+    passthrough: Patterns = Field(
+        ("default",),
+        description="other calls under /v1 that go to the upstream, comma separated: default"
+        " (what asks a model), *, or patterns such as /v1/files* and GET /v1/batches*",
+    )
     shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
         10.0, description="seconds open answers have to finish after SIGTERM"
     )

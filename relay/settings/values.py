@@ -80,6 +80,13 @@ def _check_proxy(value: str) -> str:
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 """Words, as a list or in one text with commas between."""
 
+Pattern = Annotated[
+    str, Field(pattern=r"^(default|\*|((GET|HEAD|POST|PUT|PATCH|DELETE) )?/v1/\S*)$")
+]
+"""Calls under /v1: `METHOD /v1/path` or `/v1/path`, with `*` for anything; or `default`."""
+
+Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(_split_commas)]
+
 Secret = Annotated[SecretStr, BeforeValidator(_resolve_secret), AfterValidator(_check_key)]
 Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_split_commas)]
 

@@ -8,7 +8,8 @@
     between two pieces       idle_s          UpstreamTimeout, UpstreamProtocol
 
 A connection that the upstream closed while it was idle may be noticed only when the next request
-is on its way: that one is sent once more, on a new connection, if nothing was heard on the old.
+is on its way: that one is sent once more, on a new connection, if nothing was heard on the old. A
+streamed body cannot be sent once more, so it goes out on a new connection at once.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from relay.types import Call, Completion, RawHeaders
 from relay.upstream.dial import Dialer
 from relay.upstream.http1 import Connection
 from relay.upstream.pool import Pool
-from relay.upstream.request import RequestHead
+from relay.upstream.request import PromisedBody, RequestHead
 
 
 class DirectUpstream:
@@ -70,9 +71,15 @@ class DirectUpstream:
         total_at = asyncio.get_running_loop().time() + self._total_s
         bodiless = call.method == "HEAD"
         connection = self._pool.take_idle() or await self._pool.take()
+        if call.content is not None and connection.used:
+            connection = await self._pool.replace(connection)
         while True:
             try:
                 connection.send(head, call.body, total_at=total_at, whole=whole, bodiless=bodiless)
+                if call.content is not None:
+                    length = call.content_length
+                    body = PromisedBody(call.content, length, self.name)
+                    connection.send_streamed(body, length)
                 while not connection.ready:
                     await connection.more()
                 if connection.answer.status >= 300:

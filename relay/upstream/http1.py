@@ -1,27 +1,29 @@
 """One HTTP/1.1 connection to an upstream, on which one exchange follows another.
 
-    send        the request leaves: at once when it is small, else as fast as the upstream reads
-    more        waits until the answer has something new
-    finish      the exchange is over; says whether the connection may serve another
+    send            the request leaves: at once when it is small, else as fast as the upstream reads
+    send_streamed   its body follows, from its source and as fast as the upstream reads
+    more            waits until the answer has something new
+    finish          the exchange is over; says whether the connection may serve another
 
     phase                     limit
     sending the request       total_s
     until the first bytes     first_byte_s
     between two pieces        idle_s, while somebody waits for the next
 
-All of it happens in the event loop's callbacks: no task, and no timer per wait. One timer belongs
-to the connection; when it goes off too early, as deadlines have moved on since, it is set anew.
+All of it happens in the event loop's callbacks: no task, but for that of a streamed body, and no
+timer per wait. One timer belongs to the connection; when it goes off too early, as deadlines have
+moved on since, it is set anew.
 """
 
 import asyncio
 import math
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable
 from typing import cast
 
 import httptools
 
-from relay.errors import BackendError, UpstreamProtocol, UpstreamTimeout
+from relay.errors import UpstreamProtocol, UpstreamTimeout
 from relay.settings import Timeouts
 from relay.upstream.answer import AnswerReader
 from relay.upstream.limits import (
@@ -32,6 +34,7 @@ from relay.upstream.limits import (
 )
 
 _NOTHING = memoryview(b"")
+_LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Connection(asyncio.Protocol):
@@ -59,7 +62,9 @@ class Connection(asyncio.Protocol):
         self._unsent = _NOTHING
         self._blocked = False  # the transport wants no more of the request for now
         self._paused = False  # we want no more of the answer for now
-        self._failure: BackendError | None = None
+        self._upload: asyncio.Task[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._failure: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._deadline = self._total_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -88,6 +93,21 @@ class Connection(asyncio.Protocol):
             self._unsent = memoryview(body)
             self._send_more()
 
+    def send_streamed(self, content: AsyncIterable[bytes], length: int | None) -> None:
+        """Send a body after its head, in chunks when its `length` is not known.
+
+        It has to have that length. What `content` raises ends the exchange, and comes to whoever
+        waits for the answer.
+        """
+        self._deadline = self._total_at
+        self._upload = self._loop.create_task(self._feed(content, length))
+        self._upload.add_done_callback(self._fed)
+
+    @property
+    def used(self) -> bool:
+        """Whether an exchange was made on it before."""
+        return self._exchanges > 0
+
     @property
     def ready(self) -> bool:
         """Whether the answer has begun; when it was to be a whole one, whether it has ended."""
@@ -100,6 +120,7 @@ class Connection(asyncio.Protocol):
         Raises:
             UpstreamTimeout: the limit of this phase has passed.
             UpstreamProtocol: the answer is no HTTP, too large, or was cut.
+            Exception: whatever the source of a streamed body raised.
         """
         if self._failure is not None:
             raise self._failure
@@ -126,7 +147,7 @@ class Connection(asyncio.Protocol):
         self._busy = False
         self.answer.pieces.clear()
         answered = self.answer.ended and self.answer.reusable
-        if not answered or self.closed or self._unsent or self._blocked:
+        if not answered or self.closed or self._unsent or self._blocked or self._upload:
             self.close()
             return False
         if self._paused:
@@ -137,6 +158,7 @@ class Connection(asyncio.Protocol):
         """End the connection at once."""
         if not self.closed:
             self.closed = True
+            self._stop_upload()
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -158,9 +180,10 @@ class Connection(asyncio.Protocol):
                 self._fail(f"broke HTTP ({exc.__context__ or exc})")
                 return
             self.close()  # the answer is good, what came behind it is not
-        if self._unsent and answer.status >= 400:
+        if answer.status >= 400 and (self._unsent or self._upload):
             # Refused. What else we sent could reset the connection before the reason is read.
             self._unsent = _NOTHING
+            self._stop_upload()
             answer.reusable = False
         if answer.ended:
             self._wake()
@@ -191,6 +214,8 @@ class Connection(asyncio.Protocol):
         self._blocked = False
         if self._unsent:
             self._send_more()
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
 
     def _ended_well(self) -> bool:
         """Whether the upstream said that this is the end: anyone can cut a TCP connection."""
@@ -208,6 +233,32 @@ class Connection(asyncio.Protocol):
             self._unsent = self._unsent[SLICE_BYTES:]
         if not self._unsent and not self._begun:
             self._move_deadline(self._timeouts.first_byte_s)
+
+    async def _feed(self, content: AsyncIterable[bytes], length: int | None) -> None:
+        async for piece in content:
+            if piece:
+                self._transport.write(_chunk(piece) if length is None else piece)
+            while self._blocked:
+                self._writable = self._loop.create_future()
+                await self._writable
+        if length is None:
+            self._transport.write(_LAST_CHUNK)
+        self._upload = None
+
+    def _fed(self, upload: asyncio.Task[None]) -> None:
+        if upload.cancelled():
+            return
+        if (failure := upload.exception()) is not None:
+            self._failure = self._failure or failure
+            self.close()
+            self._wake()
+        elif self._busy and not self._begun:
+            self._move_deadline(self._timeouts.first_byte_s)
+
+    def _stop_upload(self) -> None:
+        if self._upload is not None:
+            self._upload.cancel()
+            self._upload = None
 
     def _body_received(self) -> None:
         self._begun = True
@@ -271,3 +322,7 @@ class Connection(asyncio.Protocol):
             self._failure = UpstreamProtocol(f"The upstream '{self._upstream}' {what}.")
         self.close()
         self._wake()
+
+
+def _chunk(piece: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(piece), piece)

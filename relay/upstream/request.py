@@ -1,6 +1,7 @@
-"""The head of a request, as the bytes that are sent."""
+"""A request, as the bytes that are sent: its head, and a streamed body that keeps its promise."""
 
 import itertools
+from collections.abc import AsyncIterable
 from urllib.parse import quote, urlsplit
 
 from relay.errors import UpstreamProtocol
@@ -56,8 +57,14 @@ class RequestHead:
             if name not in ours:
                 parts += (name, b": ", value, b"\r\n")
                 lines += 1
-        if call.body or call.method in HAVE_BODIES:
-            parts.append(b"content-length: %d\r\n\r\n" % len(call.body))
+        length: int | None = len(call.body)
+        if call.content is not None:
+            length = call.content_length
+        if length is None:
+            parts.append(b"transfer-encoding: chunked\r\n\r\n")
+            lines += 1
+        elif length or call.method in HAVE_BODIES:
+            parts.append(b"content-length: %d\r\n\r\n" % length)
             lines += 1
         else:
             parts.append(b"\r\n")
@@ -67,6 +74,37 @@ class RequestHead:
                 f"The call for the upstream '{self._upstream}' has a line break in a header."
             )
         return head
+
+
+class PromisedBody:
+    """A streamed body of exactly the `length` that its head told, if that told one.
+
+    Raises: what `content` does; UpstreamProtocol when it has another length, as the rest, or what
+    is missing, would be taken for another request.
+    """
+
+    def __init__(self, content: AsyncIterable[bytes], length: int | None, upstream: str) -> None:
+        self._pieces = aiter(content)
+        self._length = length
+        self._given = 0
+        self._upstream = upstream
+
+    def __aiter__(self) -> "PromisedBody":
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await anext(self._pieces, None)
+        self._given += len(piece or b"")
+        if self._length is not None and (
+            self._given > self._length or (piece is None and self._given < self._length)
+        ):
+            raise UpstreamProtocol(
+                f"The body for the upstream '{self._upstream}' does not have the "
+                f"{self._length} bytes that were announced."
+            )
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
 
 
 def _start_of_headers(headers: dict[bytes, bytes]) -> tuple[bytes, int]:

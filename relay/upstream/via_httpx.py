@@ -35,6 +35,7 @@ from relay.settings import Timeouts, UpstreamSettings
 from relay.types import Call, Completion, RawHeaders
 from relay.upstream.headers import downward
 from relay.upstream.limits import KEEP_ALIVE_S, MAX_BODY_BYTES
+from relay.upstream.request import PromisedBody
 from relay.upstream.tls import tls_context
 
 ERRORS: dict[type[Exception], tuple[type[BackendError], str]] = {
@@ -145,12 +146,17 @@ class HttpxUpstream:
         ]
         if key := next(self._keys):
             headers.append((b"authorization", key))
+        body: bytes | PromisedBody | None = call.body or None
+        if call.content is not None:
+            body = PromisedBody(call.content, call.content_length, self.name)
+            if call.content_length is not None:
+                headers.append((b"content-length", b"%d" % call.content_length))
         try:
             request = httpx.Request(
                 call.method,
                 f"{self._base_url}/{call.path}",
                 headers=headers,
-                content=call.body or None,
+                content=body,
                 extensions={"trace": trace, "timeout": self._client.timeout.as_dict()},
             )
             return await self._client.send(request, stream=True)

@@ -12,12 +12,12 @@ from starlette.types import Receive, Scope, Send
 from relay.engine import Engine
 from relay.errors import RelayError
 from relay.routing import LOCAL
-from relay.sse import WholeEvents, event
+from relay.sse import event
 from relay.types import Answer, Call
 from relay.upstream import upward
 from relay.web.presence import Presence
 from relay.web.reading import check_chat, read_body, read_json
-from relay.web.replies import STREAM_HEADERS, Visit, send_body, visit
+from relay.web.replies import Visit, send_body, send_events, visit
 
 
 class ChatEndpoint:
@@ -70,23 +70,7 @@ class ChatEndpoint:
                 )
                 await reply(scope, receive, send)
                 return
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": answer.status,
-                    "headers": [*answer.headers, *STREAM_HEADERS],
-                }
-            )
-            whole = WholeEvents()
-            try:
-                async for piece in answer:
-                    if out := whole.push(piece):
-                        await send({"type": "http.response.body", "body": out, "more_body": True})
-            except RelayError:
-                if not whole.between:  # a huge event was let through in part; end it
-                    await send({"type": "http.response.body", "body": b"\n\n", "more_body": True})
-                raise
-            await send({"type": "http.response.body", "body": whole.tail()})
+            await send_events(send, answer)
 
 
 async def _with_error(answer: Answer) -> AsyncIterator[bytes]:

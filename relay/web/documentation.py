@@ -20,7 +20,9 @@ from relay.schema import (
 DESCRIPTION = """\
 OpenAI's API, relayed: to an upstream whose key stays here, or to a model in this process.
 
-Point any OpenAI client at `/v1`. Every error is `{"error": {"message", "type", "param", "code"}}`.
+Point any OpenAI client at `/v1`. Every other path of OpenAI's API that the setting `passthrough`
+allows (embeddings, responses, images, audio, …) goes to the upstream as it is. Every error is
+`{"error": {"message", "type", "param", "code"}}`.
 """
 
 _COMMON: dict[str, Any] = {"id": "chatcmpl-1", "created": 1767225600, "model": "smollm2"}

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from relay.errors import InternalError, RelayError, RouteNotFound
 from relay.events import Observer, RequestEnded, ignore
 from relay.keys import Keyring
+from relay.web.passthrough import Passthrough
 from relay.web.presence import ClientLeft
 from relay.web.replies import Visit, send_error
 
@@ -34,12 +35,14 @@ class Door:
         app: ASGIApp,
         *,
         direct: Mapping[tuple[str, str], ASGIApp],
+        passthrough: Passthrough,
         keyring: Keyring,
         observe: Observer,
     ) -> None:
-        """`direct` is the hot path: what is reached by method and path without `app`'s stack."""
+        """Without `app`'s stack are reached: `direct`, by method and path, then `passthrough`."""
         self._app = app
         self._direct = direct
+        self._passthrough = passthrough
         self._keyring = keyring
         self._observe = observe
         self._observed = observe is not ignore
@@ -77,7 +80,7 @@ class Door:
                 raise RouteNotFound("The path holds characters that no path has.")  # noqa: TRY301  # one way out
             if path not in OPEN and not path.startswith(OPEN_PREFIXES):
                 visit.identity = self._keyring.identify(scope["headers"])
-            app = self._direct.get((scope["method"], path), self._app)
+            app = self._direct.get((scope["method"], path)) or self._other(scope["method"], path)
             await app(scope, receive, visit.send)
         except ClientLeft:
             raise
@@ -92,6 +95,9 @@ class Door:
             if visit.started:
                 raise
             await send_error(visit.send, internal_error(visit.request_id), head=head)
+
+    def _other(self, method: str, path: str) -> ASGIApp:
+        return self._passthrough if self._passthrough.takes(method, path) else self._app
 
 
 def internal_error(request_id: str) -> InternalError:

@@ -11,11 +11,12 @@ answers are done within a moment, so nobody listens before that.
 """
 
 import asyncio
+import math
 from time import perf_counter
 from types import TracebackType
 from typing import cast
 
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from relay.errors import RelayError, RequestTimeout
 from relay.web.replies import Visit
@@ -85,6 +86,7 @@ class Watch:
         "_receive",
         "_task",
         "_visit",
+        "_waiting_since",
         "_watcher",
     )
 
@@ -93,6 +95,7 @@ class Watch:
         self._visit = visit
         self._receive = receive
         self._listening = False
+        self._waiting_since = visit.began
         self._reason: Exception | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -131,7 +134,7 @@ class Watch:
         if self._listening:
             self._watcher = asyncio.get_running_loop().create_task(self._wait())
             return True
-        if now - self._visit.began > self._presence.body_timeout_s:
+        if now - self._waiting_since > self._presence.body_timeout_s:
             limit_s = self._presence.body_timeout_s
             self.end(
                 RequestTimeout(
@@ -140,6 +143,13 @@ class Watch:
                 )
             )
         return self._reason is not None
+
+    async def receive(self) -> Message:
+        """The next piece of a body that is sent on as it comes: each may take `body_timeout_s`."""
+        self._waiting_since = perf_counter()
+        message = await self._receive()
+        self._waiting_since = math.inf  # until the next is asked for, nobody waits for the client
+        return message
 
     def end(self, reason: Exception) -> None:
         """Cancel the block, once, for that reason."""

@@ -1,4 +1,4 @@
-"""Reading a request: its body, counted while it comes, and the JSON in it.
+"""Reading a request: its body, counted while it comes, whole or in pieces, and the JSON in it.
 
 Whether a chat request is right is decided by a quick look at its types; pydantic is asked only when
 the look found something, to say what.
@@ -14,7 +14,7 @@ from starlette.types import Receive
 
 from relay.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
 from relay.schema import read_chat_request
-from relay.web.presence import ClientLeft
+from relay.web.presence import ClientLeft, Watch
 
 Headers = Mapping[bytes, bytes]
 
@@ -28,12 +28,12 @@ async def read_body(receive: Receive, headers: Headers, *, max_bytes: int) -> by
     """
     announced = headers.get(b"content-length", b"")
     if announced.isdigit() and int(announced) > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):
         body: bytes = message.get("body", b"")
         if len(body) > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         return body
     collected = bytearray()
     while True:
@@ -41,10 +41,60 @@ async def read_body(receive: Receive, headers: Headers, *, max_bytes: int) -> by
             raise ClientLeft
         collected += message.get("body", b"")
         if len(collected) > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         if not message.get("more_body"):
             return bytes(collected)
         message = await receive()
+
+
+class StreamedBody:
+    """A body that is sent on while it comes: iterated once, it gives the pieces.
+
+    Raises:
+        RequestTooLarge: more than `max_bytes` came.
+        ClientLeft: the client went away before the end.
+    """
+
+    def __init__(self, watch: Watch, *, max_bytes: int) -> None:
+        self._watch = watch
+        self._max_bytes = max_bytes
+        self._received = 0
+        self._ended = False
+
+    def __aiter__(self) -> "StreamedBody":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._ended:
+            raise StopAsyncIteration
+        message = await self._watch.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        piece: bytes = message.get("body", b"")
+        self._received += len(piece)
+        if self._received > self._max_bytes:
+            raise too_large(self._max_bytes)
+        if not message.get("more_body"):
+            self._ended = True
+            self._watch.listen()
+        return piece
+
+
+def announced_length(headers: Headers) -> int | None:
+    """How long the client says its body is: 0 without a body, None when it does not know."""
+    announced = headers.get(b"content-length", b"")
+    if announced.isdigit():
+        return int(announced)
+    return None if b"transfer-encoding" in headers else 0
+
+
+def too_large(max_bytes: int) -> RequestTooLarge:
+    """What a client is told of a body that is too long."""
+    # The rest of the body is not read, so the connection cannot be used again.
+    return RequestTooLarge(
+        f"The body of the request is larger than the {max_bytes} bytes allowed here.",
+        headers=[(b"connection", b"close")],
+    )
 
 
 def read_json(body: bytes, headers: Headers) -> dict[str, Any]:
@@ -122,14 +172,6 @@ def _message_looks_right(message: object) -> bool:
 
 def _is_part(part: object) -> bool:
     return isinstance(part, dict) and isinstance(part.get("type"), str)
-
-
-def _too_large(max_bytes: int) -> RequestTooLarge:
-    # The rest of the body is not read, so the connection cannot be used again.
-    return RequestTooLarge(
-        f"The body of the request is larger than the {max_bytes} bytes allowed here.",
-        headers=[(b"connection", b"close")],
-    )
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -8,7 +8,8 @@ from starlette.types import Message, Scope, Send
 
 from relay.engine import Trail
 from relay.errors import RelayError, UpstreamStatus
-from relay.types import ANONYMOUS, Identity, RawHeaders
+from relay.sse import WholeEvents
+from relay.types import ANONYMOUS, Answer, Identity, RawHeaders
 
 JSON = (b"content-type", b"application/json")
 STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
@@ -84,6 +85,25 @@ async def send_body(
     length = (b"content-length", b"%d" % len(body))
     await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
     await send({"type": "http.response.body", "body": b"" if head else body})
+
+
+async def send_events(send: Send, answer: Answer) -> None:
+    """An upstream's stream of events. When it breaks off, what was sent of it ends an event.
+
+    Raises: the `RelayError` of the answer, which is for the caller to tell in a last event.
+    """
+    headers = [*answer.headers, *STREAM_HEADERS]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    whole = WholeEvents()
+    try:
+        async for piece in answer:
+            if out := whole.push(piece):
+                await send({"type": "http.response.body", "body": out, "more_body": True})
+    except RelayError:
+        if not whole.between:  # a huge event was let through in part; end it
+            await send({"type": "http.response.body", "body": b"\n\n", "more_body": True})
+        raise
+    await send({"type": "http.response.body", "body": whole.tail()})
 
 
 async def send_error(send: Send, error: RelayError, *, head: bool = False) -> None:

@@ -13,6 +13,7 @@ from relay.types import Backend
 
 pytest.register_assert_rewrite("upstream.calls", "upstream.contract")
 pytest.register_assert_rewrite("upstream.contract_failures", "upstream.contract_connections")
+pytest.register_assert_rewrite("upstream.contract_uploads")
 
 from upstream.calls import KEY, Connect  # noqa: E402 - its asserts are rewritten from here on
 

@@ -15,6 +15,7 @@ from transcripts import DONE, chat_stream
 from upstream.calls import CHAT, KEY, STREAM, Connect, ask, read
 from upstream.contract_connections import ConnectionContract
 from upstream.contract_failures import FailureContract
+from upstream.contract_uploads import UploadContract
 
 from relay.types import Backend, Call, RawHeaders
 
@@ -261,6 +262,11 @@ class StreamContract:
 
 
 class UpstreamContract(
-    RequestContract, AnswerContract, StreamContract, FailureContract, ConnectionContract
+    RequestContract,
+    AnswerContract,
+    StreamContract,
+    UploadContract,
+    FailureContract,
+    ConnectionContract,
 ):
     """All of it."""

@@ -10,6 +10,7 @@ from fake_upstream import FakeUpstream, Gate, Script
 from upstream.calls import CHAT, STREAM, Connect, ask, fails_with, read
 from upstream.contract import UpstreamContract
 from upstream.contract_connections import HELD, both_ways
+from upstream.contract_uploads import StrictUploadContract
 
 from relay.errors import UpstreamProtocol, UpstreamStatus
 from relay.settings import Timeouts, UpstreamSettings
@@ -21,7 +22,7 @@ CLOSED_UNANSWERED = Script(raw=b"", close_at=0)
 RESET_UNANSWERED = Script(raw=b"", reset_at=0)
 
 
-class TestDirectUpstream(UpstreamContract):
+class TestDirectUpstream(UpstreamContract, StrictUploadContract):
     @pytest.fixture
     def open_upstream(self) -> Callable[[UpstreamSettings], Backend]:
         return DirectUpstream

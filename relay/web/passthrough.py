@@ -1,0 +1,141 @@
+"""Everything else under `/v1`: passed to the default upstream and back, as it is.
+
+    up      method, path and query byte for byte; the body while it comes, if it is not small
+    down    status, headers and body while it comes
+
+Until our head goes out a failure is a proper status. After it a stream of events ends with one
+error event; any other answer is cut, so that no client takes a part for the whole.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from urllib.parse import quote
+
+from starlette.types import Receive, Scope, Send
+
+from relay.engine import Engine
+from relay.errors import RelayError, RouteNotFound
+from relay.routing import LOCAL
+from relay.sse import event
+from relay.types import Answer, Call
+from relay.upstream import upward
+from relay.web.allowlist import Allowlist, check_path
+from relay.web.presence import Presence, Watch
+from relay.web.reading import StreamedBody, announced_length, read_body, too_large
+from relay.web.replies import Visit, send_events, visit
+
+PREFIX = "/v1/"
+
+OWN = {"/v1/chat/completions": "POST", "/v1/models": "GET"}
+"""Paths of our own, and what they take; `GET /v1/models/{id}` is one, too."""
+
+HELD_BYTES = 64 * 1024
+"""A body up to this size is read before it is sent, so that nothing is begun for half a body."""
+
+UPLOADS = ("multipart/", "application/octet-stream")
+"""Content types of files; these bodies may be larger."""
+
+_URL_CHARACTERS = "!\"$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+
+
+class Passthrough:
+    """The ASGI application behind all paths of `/v1` that are not our own."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        presence: Presence,
+        *,
+        allowed: Allowlist,
+        max_body_bytes: int,
+        max_upload_bytes: int,
+    ) -> None:
+        self._engine = engine
+        self._presence = presence
+        self._allowed = allowed
+        self._max_body_bytes = max_body_bytes
+        self._max_upload_bytes = max_upload_bytes
+
+    def takes(self, method: str, path: str) -> bool:
+        """Whether that is for us: under `/v1`, and of the paths of our own only what is allowed."""
+        if not path.startswith(PREFIX):
+            return False
+        own = "GET" if path.startswith("/v1/models/") else OWN.get(path)
+        return own is None or (method != own and self._allowed.allows(method, path))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        here = visit(scope)
+        self._check(scope)
+        target = self._engine.router.default()
+        streams_events = False
+        try:
+            async with self._presence.watch(here, receive) as watch:
+                call = await self._read(scope, receive, here, watch)
+                async with self._engine.stream(call, here.trail, target) as answer:
+                    streams_events = _is_event_stream(answer)
+                    await (send_events if streams_events else _send_bytes)(send, answer)
+        except RelayError as error:
+            if not (streams_events and here.started):
+                raise
+            await send({"type": "http.response.body", "body": event(error.envelope())})
+
+    def _check(self, scope: Scope) -> None:
+        method, path = scope["method"], scope["path"]
+        check_path(path)
+        if not scope["raw_path"].startswith(PREFIX.encode()):
+            raise RouteNotFound(f"There is nothing at {method} {path}.")
+        if self._engine.router.default().name == LOCAL:
+            raise RouteNotFound(
+                f"There is nothing at {method} {path}: without an upstream there are only chat "
+                "completions and models."
+            )
+        if not self._allowed.allows(method, path):
+            raise RouteNotFound(
+                f"{method} {path} is not passed on here; the setting passthrough "
+                "(RELAY_PASSTHROUGH) says what is."
+            )
+
+    async def _read(self, scope: Scope, receive: Receive, here: Visit, watch: Watch) -> Call:
+        call = Call(
+            path=_target(scope),
+            method=scope["method"],
+            request_id=here.request_id,
+            identity=here.identity,
+            headers=upward(scope["headers"]),
+        )
+        length = announced_length(here.headers)
+        max_bytes = self._max_bytes(here.headers)
+        if length is not None and length > max_bytes:
+            raise too_large(max_bytes)
+        if length is None or length > HELD_BYTES:
+            content = StreamedBody(watch, max_bytes=max_bytes)
+            return replace(call, content=content, content_length=length)
+        body = await read_body(receive, here.headers, max_bytes=max_bytes)
+        watch.listen()
+        return replace(call, body=body)
+
+    def _max_bytes(self, headers: Mapping[bytes, bytes]) -> int:
+        media_type = headers.get(b"content-type", b"").decode("latin-1").lower()
+        return self._max_upload_bytes if media_type.startswith(UPLOADS) else self._max_body_bytes
+
+
+async def _send_bytes(send: Send, answer: Answer) -> None:
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    async for piece in answer:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _is_event_stream(answer: Answer) -> bool:
+    return any(
+        name == b"content-type" and value.lower().startswith(b"text/event-stream")
+        for name, value in answer.headers
+    )
+
+
+def _target(scope: Scope) -> str:
+    """Path and query as the client wrote them, below the base URL."""
+    target: bytes = scope["raw_path"][len(PREFIX) :]
+    if scope["query_string"]:
+        target += b"?" + scope["query_string"]
+    return quote(target, safe=_URL_CHARACTERS)  # leaves what may stand in a URL, so nearly always
