@@ -4,10 +4,13 @@ Settings --> backends --> Router --> Engine --> routes --> Door --> Cors --> uvi
 """
 
 import asyncio
+import gc
 import math
+import pickle
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -30,7 +33,7 @@ from relay.keys import Keyring
 from relay.local import LocalBackend, LocalModel, as_backend, open_local
 from relay.routing import LOCAL, Router
 from relay.schema import field_path
-from relay.settings import Settings, load_settings
+from relay.settings import Settings, SettingsError, load_settings, variable
 from relay.telemetry import logs
 from relay.types import Backend
 from relay.upstream import open_upstream
@@ -45,6 +48,7 @@ from relay.web.passthrough import Passthrough
 from relay.web.presence import ClientLeft, Presence
 from relay.web.replies import answer_headers, visit
 from relay.web.websocket import ChatSocket
+from relay.workers import Workers
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
@@ -55,6 +59,9 @@ MAX_FRAME_BYTES = 1024 * 1024
 
 SHUTDOWN_MARGIN_S = 2.0
 """What uvicorn waits beyond the grace, for answers that we have ended to be written out."""
+
+WORKER_MARGIN_S = 3.0
+"""What a worker has beyond that, to give back its connections and models, before it is killed."""
 
 
 class Relay:
@@ -162,10 +169,23 @@ class Relay:
 class Server(uvicorn.Server):
     """uvicorn, with open answers ended cleanly when their time is over, and an exit code of 0."""
 
-    def __init__(self, config: uvicorn.Config, presence: Presence, grace_s: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        presence: Presence,
+        grace_s: float,
+        on_serving: Callable[[], None] | None,
+    ) -> None:
         super().__init__(config)
         self._presence = presence
         self._grace_s = grace_s
+        self._on_serving = on_serving
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start what the relay needs, then accept, then tell who asked for it."""
+        await super().startup(sockets)
+        if self._on_serving is not None:
+            self._on_serving()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting; give open answers their grace; end the rest."""
@@ -197,23 +217,81 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT; without settings, from the environment and its files.
 
-    `announce` is called once, with the port, when the address is the relay's.
+    `announce` is called once, with the port, when the address is the relay's; with several workers,
+    when the first of them serves. Each worker has a `local` of its own: a copy of the one given.
 
     Raises:
-        SettingsError: a setting is wrong, or the local backend it names is not there.
+        SettingsError: a setting is wrong, the local backend it names is not there, or the one
+            given cannot be copied to the workers.
         OSError: the address cannot be listened on.
+        WorkerFailed: no worker could begin to serve.
     """
     settings = settings or load_settings()
     logs.configure(settings.log_level, settings.log_format)
+    if settings.workers > 1:
+        _serve_by_workers(settings, local, announce)
+        return
     relay = Relay(settings, local=local)
     listener = listen(settings.host, settings.port)
     if announce is not None:
         announce(listener.getsockname()[1])
-    build_server(relay).run(sockets=[listener])
+    build_server(relay, on_serving=_freeze).run(sockets=[listener])
 
 
-def build_server(relay: Relay) -> Server:
-    """uvicorn around a relay, configured and not yet running."""
+def _serve_by_workers(
+    settings: Settings,
+    local: LocalModel | LocalBackend | None,
+    announce: Callable[[int], None] | None,
+) -> None:
+    try:
+        pickle.dumps(local)
+    except (pickle.PicklingError, TypeError, AttributeError) as exc:
+        raise SettingsError(
+            f"{variable('workers')}: the local model given in Python cannot be copied to other "
+            f"processes ({exc}); serve with one worker, or name it as package.module:attribute "
+            f"in {variable('local')}"
+        ) from exc
+    listener = listen(settings.host, settings.port)
+    port = listener.getsockname()[1]
+    grace_s = settings.shutdown_grace_s
+    Workers(
+        partial(_work, settings, local),
+        listener,
+        count=settings.workers,
+        patience_s=math.ceil(grace_s + SHUTDOWN_MARGIN_S) + WORKER_MARGIN_S,
+        announce=lambda: announce(port) if announce is not None else None,
+    ).run()
+
+
+def _work(
+    settings: Settings,
+    local: LocalModel | LocalBackend | None,
+    listener: socket.socket,
+    on_serving: Callable[[], None],
+) -> None:
+    """What each worker does: a relay of its own on the common socket."""
+    logs.configure(settings.log_level, settings.log_format)
+    relay = Relay(settings, local=local)
+
+    def serving() -> None:
+        _freeze()
+        on_serving()
+
+    build_server(relay, on_serving=serving).run(sockets=[listener])
+
+
+def _freeze() -> None:
+    """Take what start-up made out of the garbage collector's sight.
+
+    Modules, models and routes live as long as the process: some hundred thousand objects, which
+    each full collection would look at in vain, in the middle of somebody's stream.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def build_server(relay: Relay, *, on_serving: Callable[[], None] | None = None) -> Server:
+    """uvicorn around a relay, configured and not yet running; calls back once it serves."""
     # Open streams are ended by our own presence, after their grace; not by this library at once.
     AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # untyped there
     grace_s = relay.settings.shutdown_grace_s
@@ -232,7 +310,7 @@ def build_server(relay: Relay) -> Server:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(grace_s + SHUTDOWN_MARGIN_S),
     )
-    return Server(config, relay.presence, grace_s)
+    return Server(config, relay.presence, grace_s, on_serving)
 
 
 def listen(host: str, port: int) -> socket.socket:

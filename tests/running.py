@@ -15,6 +15,7 @@ import httpx
 
 from relay.app import Relay, Server
 
+ROOT = Path(__file__).parents[1]
 UPSTREAM_KEY = "sk-hidden-canary-0123456789"
 """The key that only the upstream may ever see."""
 
@@ -62,6 +63,9 @@ def process(directory: Path, **settings: Any) -> Iterator[tuple[subprocess.Popen
         port = free.getsockname()[1]
     names = {f"RELAY_{name.upper()}": str(value) for name, value in settings.items()}
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("RELAY_", "OPENAI_"))}
+    # A machine that keeps no bytecode would compile every library once a process.
+    clean.pop("PYTHONDONTWRITEBYTECODE", None)
+    clean["PYTHONPYCACHEPREFIX"] = str(ROOT / ".pytest_cache" / "bytecode")
     relay = subprocess.Popen(
         [sys.executable, "-m", "relay", "serve", "--port", str(port)],
         cwd=directory,
@@ -78,7 +82,7 @@ def process(directory: Path, **settings: Any) -> Iterator[tuple[subprocess.Popen
                 try:
                     client.get(f"{root}/healthz")
                     break
-                except httpx.ConnectError:
+                except httpx.TransportError:
                     continue
         yield relay, root
     finally:
@@ -86,3 +90,13 @@ def process(directory: Path, **settings: Any) -> Iterator[tuple[subprocess.Popen
         relay.wait()
         assert relay.stdout is not None
         relay.stdout.close()
+
+
+def accepts(root: str) -> bool:
+    """Whether something listens there."""
+    address = httpx.URL(root)
+    try:
+        socket.create_connection((address.host, address.port or 0)).close()
+    except (ConnectionRefusedError, ConnectionResetError):  # closed, or closing this very moment
+        return False
+    return True

@@ -23,7 +23,7 @@ LAYERS = (
     ("routing",),
     ("engine",),
     ("web",),
-    ("app", "cli", "__main__"),
+    ("app", "workers", "cli", "__main__"),
 )
 """A unit, which is a file or a folder of relay/, may import those of the layers before its own."""
 

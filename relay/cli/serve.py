@@ -11,6 +11,7 @@ from relay.cli.outline import address, admission, serves_locally
 from relay.cli.terminal import fail, note
 from relay.local import LocalBackend, open_local
 from relay.settings import Settings, SettingsError, load_settings, variable
+from relay.workers import WorkerFailed
 
 
 def run(flags: dict[str, Any], config: str | None) -> None:
@@ -21,6 +22,8 @@ def run(flags: dict[str, Any], config: str | None) -> None:
         _listen(settings, local)
     except SettingsError as exc:
         fail(str(exc), code=2)
+    except WorkerFailed as exc:
+        fail(str(exc))
 
 
 def _listen(settings: Settings, local: LocalBackend | None) -> None:
@@ -28,8 +31,10 @@ def _listen(settings: Settings, local: LocalBackend | None) -> None:
         if settings.log_format == "text":
             _announce(settings.model_copy(update={"port": port}), local)
 
+    # Several workers open theirs by its name, each its own.
+    given = local if settings.workers == 1 else None
     try:
-        serve(settings, local=local, announce=announce)
+        serve(settings, local=given, announce=announce)
     except OSError as exc:
         place = f"port {settings.port} of {settings.host}"
         if exc.errno == errno.EADDRINUSE:

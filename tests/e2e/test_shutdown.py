@@ -11,7 +11,7 @@ import pytest
 import transcripts
 from fake_script import Gate, Script
 from fake_upstream import FakeUpstream
-from running import chat, process
+from running import accepts, chat, process
 
 STREAM = [(b"content-type", b"text/event-stream")]
 
@@ -42,7 +42,7 @@ def test_an_open_stream_may_finish_within_the_grace(tmp_path: Path, upstream: Fa
             stream = answer.iter_raw()
             received = next(stream)
             relay.terminate()
-            while _accepts(root):
+            while accepts(root):
                 pass
             gate.open()
             received += b"".join(stream)
@@ -109,12 +109,3 @@ class Endless:
             time.sleep(0.01)
             yield "word "
 """
-
-
-def _accepts(root: str) -> bool:
-    address = httpx.URL(root)
-    try:
-        socket.create_connection((address.host, address.port or 0)).close()
-    except (ConnectionRefusedError, ConnectionResetError):  # closed, or closing this very moment
-        return False
-    return True

@@ -1,0 +1,227 @@
+"""Several processes that serve one address, and their parent, which looks after them.
+
+    parent    has bound the address; starts the workers, replaces one that ends, stops them all
+    worker    takes connections from the listening socket, which is one and the same for all
+
+The first worker goes ahead: what keeps it from serving is said once, and nothing is tried again.
+Later on a worker that ends is replaced, after a pause that grows while they end young.
+"""
+
+import asyncio
+import logging
+import multiprocessing
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+
+from relay.settings import SettingsError
+
+YOUNG_S = 10.0
+"""A worker that ends younger than this is replaced after a pause, an older one at once."""
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 30.0
+"""The pause doubles from the first to the longest."""
+
+Work = Callable[[socket.socket, Callable[[], None]], None]
+"""Serves on a listening socket until SIGTERM, and calls back once it does. To be pickled."""
+
+_SPAWN = multiprocessing.get_context("spawn")  # a fork would copy threads' locks as they stand
+_SERVING = b""  # what a worker reports when it serves; else the reason why it cannot
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerFailed(Exception):
+    """A worker could not begin to serve; the text says why."""
+
+
+class Workers:
+    """`count` processes that do the same work on the same socket.
+
+    `announce` is called once, when the first of them serves. After SIGTERM they have `patience_s`
+    to end by themselves.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        listener: socket.socket,
+        *,
+        count: int,
+        patience_s: float,
+        announce: Callable[[], None],
+    ) -> None:
+        self._work = work
+        self._listener = listener
+        self._count = count
+        self._patience_s = patience_s
+        self._announce = announce
+        self._workers: set[Worker] = set()
+        self._stopping = False
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT, which end every worker. To be called in the main thread.
+
+        Raises:
+            WorkerFailed: the first worker could not begin to serve.
+        """
+        asyncio.run(self._supervise())
+
+    async def _supervise(self) -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def stop() -> None:
+            if not self._stopping and task is not None:
+                self._stopping = True
+                task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        try:
+            first = self._start()
+            await first.serving()
+            self._announce()
+            async with asyncio.TaskGroup() as keepers:
+                keepers.create_task(self._keep(first))
+                for _ in range(self._count - 1):
+                    keepers.create_task(self._keep(self._start()))
+        except asyncio.CancelledError:
+            pass  # a stop that was asked for is a success
+        finally:
+            self._stopping = True
+            await self._end_all()
+
+    def _start(self) -> "Worker":
+        worker = Worker(self._work, self._listener)
+        self._workers.add(worker)
+        return worker
+
+    async def _keep(self, worker: "Worker") -> None:
+        """Wait for the end of that worker, and of all those that replace it."""
+        clock = asyncio.get_running_loop().time
+        pause_s = FIRST_PAUSE_S
+        while True:
+            began = clock()
+            with suppress(WorkerFailed):
+                await worker.serving()
+            await worker.ended()
+            logger.warning("worker_ended", extra={"fields": worker.account()})
+            self._workers.discard(worker)
+            worker.close()
+            if clock() - began < YOUNG_S:
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            else:
+                pause_s = FIRST_PAUSE_S
+            worker = self._start()
+
+    async def _end_all(self) -> None:
+        self._listener.close()  # or callers would wait for an answer that nobody gives
+        for worker in self._workers:
+            worker.terminate()
+        ends = [asyncio.create_task(worker.ended()) for worker in self._workers]
+        if ends:
+            await asyncio.wait(ends, timeout=self._patience_s)
+        for end in ends:
+            end.cancel()
+        for worker in self._workers:
+            worker.close()
+
+
+class Worker:
+    """One of the processes, running since it was made."""
+
+    def __init__(self, work: Work, listener: socket.socket) -> None:
+        self._problem: str | None = None
+        self._reports, theirs = _SPAWN.Pipe(duplex=False)
+        self._process = _SPAWN.Process(target=_live, args=(work, listener, theirs))
+        with _ignored(signal.SIGINT):
+            self._process.start()
+        theirs.close()
+
+    async def serving(self) -> None:
+        """Wait until it serves.
+
+        Raises:
+            WorkerFailed: it cannot, or has ended before.
+        """
+        if self._problem is None:
+            await _readable(self._reports.fileno())
+            try:
+                self._problem = self._reports.recv_bytes().decode()
+            except EOFError:
+                await self.ended()
+                self._problem = f"a worker ended ({self._how()}) before it could serve"
+        if self._problem:
+            raise WorkerFailed(self._problem)
+
+    async def ended(self) -> None:
+        """Wait until the process has ended."""
+        await _readable(self._process.sentinel)
+        self._process.join()
+
+    def account(self) -> dict[str, object]:
+        """How it ended, for the log."""
+        reason = {"reason": self._problem} if self._problem else {}
+        return {"pid": self._process.pid, "how": self._how(), **reason}
+
+    def terminate(self) -> None:
+        """Ask it to end: its open answers have their grace."""
+        self._process.terminate()
+
+    def close(self) -> None:
+        """End it now if it still runs, and give everything back."""
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+        self._reports.close()
+
+    def _how(self) -> str:
+        status = self._process.exitcode or 0
+        return f"status {status}" if status >= 0 else signal.Signals(-status).name
+
+
+def _live(work: Work, listener: socket.socket, reports: Connection) -> None:
+    """What a worker does, from its first to its last moment."""
+    threading.Thread(target=_follow_parent, name="relay-parent", daemon=True).start()
+    try:
+        work(listener, lambda: reports.send_bytes(_SERVING))
+    except (SettingsError, ImportError) as exc:
+        reports.send_bytes(str(exc).encode())
+        sys.exit(1)
+
+
+def _follow_parent() -> None:
+    """When the parent is gone, end as if it had asked for that: no orphan keeps the address."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        signal.raise_signal(signal.SIGTERM)
+
+
+@contextmanager
+def _ignored(number: signal.Signals) -> Iterator[None]:
+    """A process that is started in this block ignores the signal until it handles it itself.
+
+    Ctrl-C goes to every process of a terminal, and one that has not begun would die with a
+    traceback. The parent hears it, too, and ends them all.
+    """
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
