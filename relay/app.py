@@ -111,7 +111,12 @@ class Relay:
         origins = Origins(settings.cors_origins, guarded=not keyring.empty)
         engine = Engine(self._router, retries=settings.retries, observe=logs.of_attempts())
         models = Models(engine, self._local, default=settings.default_model)
-        chat = ChatEndpoint(engine, self.presence, max_body_bytes=settings.max_body_bytes)
+        chat = ChatEndpoint(
+            engine,
+            self.presence,
+            max_body_bytes=settings.max_body_bytes,
+            ping_s=settings.ping_s,
+        )
         passthrough = Passthrough(
             engine,
             self.presence,

@@ -100,6 +100,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             "other calls under /v1 that go to the upstream, comma separated: default (what asks a"
             " model), *, or patterns such as /v1/files* and GET /v1/batches*",
         ),
+        Flag("ping_s", "0", "seconds of silence after which a stream gets a comment; 0: never"),
     ),
     "Time limits of upstream calls, in seconds": (
         Flag("timeouts.connect_s", "5", "until a connection stands, TLS included"),

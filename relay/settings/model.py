@@ -194,6 +194,9 @@ class Settings(Section):
         description="other calls under /v1 that go to the upstream, comma separated: default"
         " (what asks a model), *, or patterns such as /v1/files* and GET /v1/batches*",
     )
+    ping_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="seconds of silence after which a stream gets a comment; 0: never"
+    )
     shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
         10.0, description="seconds open answers have to finish after SIGTERM"
     )

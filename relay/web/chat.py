@@ -5,6 +5,7 @@ until then is a proper status; a failure after it is one error event, and no `[D
 """
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
@@ -12,21 +13,28 @@ from starlette.types import Receive, Scope, Send
 from relay.engine import Engine
 from relay.errors import RelayError
 from relay.routing import LOCAL
-from relay.sse import event
+from relay.sse import WholeEvents, event
 from relay.types import Answer, Call
 from relay.upstream import upward
+from relay.web.pings import Pings, takes_comments
 from relay.web.presence import Presence
 from relay.web.reading import check_chat, read_body, read_json
 from relay.web.replies import Visit, send_body, send_events, visit
 
 
 class ChatEndpoint:
-    """The ASGI application behind the chat route."""
+    """The ASGI application behind the chat route.
 
-    def __init__(self, engine: Engine, presence: Presence, *, max_body_bytes: int) -> None:
+    After `ping_s` of silence a stream gets a comment; 0 is never.
+    """
+
+    def __init__(
+        self, engine: Engine, presence: Presence, *, max_body_bytes: int, ping_s: float
+    ) -> None:
         self._engine = engine
         self._presence = presence
         self._max_body_bytes = max_body_bytes
+        self._ping_s = ping_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         here = visit(scope)
@@ -64,13 +72,23 @@ class ChatEndpoint:
         self, call: Call, here: Visit, scope: Scope, receive: Receive, send: Send
     ) -> None:
         async with self._engine.stream(call, here.trail) as answer:
+            whole = WholeEvents()
             if here.trail.target == LOCAL:
-                reply = EventSourceResponse(
-                    _with_error(answer), ping=0, headers={"cache-control": "no-cache"}
-                )
-                await reply(scope, receive, send)
-                return
-            await send_events(send, answer)
+                write = partial(_write_events, answer, scope, receive)
+            else:
+                write = partial(send_events, answer=answer, whole=whole)
+            if self._ping_s and takes_comments(answer.headers):
+                pings = Pings(send, every_s=self._ping_s, between=lambda: whole.between)
+                async with pings:
+                    await write(pings.send)
+            else:
+                await write(send)
+
+
+async def _write_events(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+    """A local model's stream."""
+    reply = EventSourceResponse(_with_error(answer), ping=0, headers={"cache-control": "no-cache"})
+    await reply(scope, receive, send)
 
 
 async def _with_error(answer: Answer) -> AsyncIterator[bytes]:

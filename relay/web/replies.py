@@ -87,14 +87,16 @@ async def send_body(
     await send({"type": "http.response.body", "body": b"" if head else body})
 
 
-async def send_events(send: Send, answer: Answer) -> None:
+async def send_events(send: Send, answer: Answer, whole: WholeEvents | None = None) -> None:
     """An upstream's stream of events. When it breaks off, what was sent of it ends an event.
+
+    `whole` is given by who wants to know whether an event has just ended.
 
     Raises: the `RelayError` of the answer, which is for the caller to tell in a last event.
     """
     headers = [*answer.headers, *STREAM_HEADERS]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    whole = WholeEvents()
+    whole = whole or WholeEvents()
     try:
         async for piece in answer:
             if out := whole.push(piece):
