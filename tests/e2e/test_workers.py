@@ -125,6 +125,22 @@ def test_a_worker_that_dies_is_replaced_while_the_other_answers(
     assert f"worker_ended pid={victim} how=SIGKILL" in output
 
 
+def test_replacements_that_cannot_start_are_logged_and_tried_again(
+    tmp_path: Path, who: tuple["subprocess.Popen[str]", str]
+) -> None:
+    relay, root = who
+    (tmp_path / "who.py").write_text(BROKEN_IN_WORKERS)
+    os.kill(max(workers(relay)), signal.SIGKILL)  # the younger: the other one serves already
+    assert relay.stdout is not None
+    line = next(line for line in relay.stdout if "could not be loaded" in line)
+    assert 'how="status 1" reason="RELAY_LOCAL: \'who:Who\' could not be loaded' in line
+    assert ask(root)
+    (tmp_path / "who.py").write_text(WHO)
+    until(lambda: len(workers(relay)) == 2)
+    relay.terminate()
+    assert relay.wait(timeout=20) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_open_streams_of_all_workers_may_finish(
     tmp_path: Path, upstream: FakeUpstream, number: signal.Signals
