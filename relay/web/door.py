@@ -85,16 +85,16 @@ class Door:
         except ClientLeft:
             raise
         except RelayError as error:
-            if visit.started:
-                raise
-            await send_error(visit.send, error, head=head)
+            if not visit.started:
+                await send_error(visit.send, error, head=head)
+                return
+            # Half an answer is out: the server closes the connection, so that the client notices.
+            fields = {"request_id": visit.request_id, "error": error.message}
+            _log.warning("answer_cut", extra={"fields": fields})
         except Exception:  # the last line: whatever it was, the client gets an answer and no detail
             _log.exception("internal_error", extra={"fields": {"request_id": visit.request_id}})
-            if visit.ended:
-                return
-            if visit.started:
-                raise
-            await send_error(visit.send, internal_error(visit.request_id), head=head)
+            if not visit.started:
+                await send_error(visit.send, internal_error(visit.request_id), head=head)
 
     def _other(self, method: str, path: str) -> ASGIApp:
         return self._passthrough if self._passthrough.takes(method, path) else self._app

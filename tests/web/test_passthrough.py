@@ -209,7 +209,7 @@ def test_events_pass_piece_by_piece_and_a_broken_stream_ends_with_one_error(
 
 @pytest.mark.parametrize("framing", ["chunked", "length"])
 def test_any_other_answer_that_breaks_off_is_cut(
-    remote: RunningRelay, upstream: FakeUpstream, framing: str
+    remote: RunningRelay, upstream: FakeUpstream, framing: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     upstream.answer(
         Script(
@@ -225,6 +225,8 @@ def test_any_other_answer_that_breaks_off_is_cut(
     ):
         answer.read()
     assert remote.http.get("/healthz").status_code == 200
+    assert "answer_cut" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_a_failure_before_the_head_is_a_proper_status(
