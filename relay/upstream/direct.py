@@ -29,6 +29,7 @@ class DirectUpstream:
     def __init__(self, settings: UpstreamSettings) -> None:
         self.name = settings.name
         self._total_s = settings.timeouts.total_s
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._head = RequestHead(settings)
         self._pool = Pool(
             settings.name,
@@ -68,7 +69,9 @@ class DirectUpstream:
         It has to be given back. Raises: as `complete` does.
         """
         head = self._head.write(call)
-        total_at = asyncio.get_running_loop().time() + self._total_s
+        if self._loop is None:  # asked for once: in Python 3.11 it costs a system call
+            self._loop = asyncio.get_running_loop()
+        total_at = self._loop.time() + self._total_s
         bodiless = call.method == "HEAD"
         connection = self._pool.take_idle() or await self._pool.take()
         if call.content is not None and connection.used:

@@ -152,6 +152,7 @@ class Connection(asyncio.Protocol):
             return False
         if self._paused:
             self._resume()
+        self.idle_since = self._loop.time()
         return True
 
     def close(self) -> None:
@@ -164,6 +165,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
         self._loop = asyncio.get_running_loop()
+        self.idle_since = self._loop.time()
 
     def data_received(self, data: bytes) -> None:
         answer = self.answer

@@ -149,10 +149,9 @@ class Pool:
         if connection.closed or len(self._idle) >= self._max_idle:
             connection.close()
             return
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
         self._idle[connection] = None
         if self._sweep is None:
+            loop = asyncio.get_running_loop()
             self._sweep = loop.call_later(self._keep_alive_s, self._close_expired)
 
     def _close_expired(self) -> None:
