@@ -8,9 +8,10 @@ import gc
 import math
 import pickle
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -19,7 +20,7 @@ from sse_starlette.sse import AppStatus
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import WebSocketRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from relay import __version__
 from relay.engine import Engine
@@ -40,8 +41,10 @@ from relay.upstream import open_upstream
 from relay.web import documentation
 from relay.web.allowlist import Allowlist
 from relay.web.chat import ChatEndpoint
+from relay.web.connection import ClientConnection
 from relay.web.cors import Cors, Origins
 from relay.web.door import CLIENT_CLOSED_REQUEST, Door, internal_error
+from relay.web.exchange import Exchange
 from relay.web.models import Models
 from relay.web.pages import STATIC, PageFiles, pages_router, swagger_files
 from relay.web.passthrough import Passthrough
@@ -86,10 +89,16 @@ class Relay:
             models=settings.models,
             history=settings.history,
         )
-        self._app = self._build()
+        self._layers = self._build()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+        await self._layers(scope, receive, send)
+
+    def answer(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
+        """The same, for a connection of our own: past the layers that it does not concern."""
+        if self._layers.concerns(exchange.method, exchange.headers):
+            return self._layers(exchange.scope, exchange.receive, exchange.send)
+        return self._door.enter(exchange)
 
     def state(self) -> str:
         """`ready`, or what is missing."""
@@ -108,7 +117,7 @@ class Relay:
         )
         return open_local(settings.local, settings) if needed else None
 
-    def _build(self) -> ASGIApp:
+    def _build(self) -> Cors:
         settings = self.settings
         keyring = Keyring(key.get_secret_value() for key in settings.api_keys)
         origins = Origins(settings.cors_origins, guarded=not keyring.empty)
@@ -153,6 +162,7 @@ class Relay:
             keyring=keyring,
             observe=logs.of_requests(),
         )
+        self._door = door
         return Cors(
             door,
             origins=origins,
@@ -307,7 +317,7 @@ def build_server(relay: Relay, *, on_serving: Callable[[], None] | None = None) 
     config = uvicorn.Config(
         relay,
         loop="uvloop",
-        http="httptools",
+        http=cast(Any, partial(ClientConnection, relay.answer)),
         ws="websockets-sansio",
         ws_max_size=MAX_FRAME_BYTES,
         interface="asgi3",

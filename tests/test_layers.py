@@ -36,7 +36,7 @@ BORDERS = {
     "sse_starlette": ("web", "app"),
     "httpx": ("upstream",),
     "httpx2": ("upstream",),
-    "httptools": ("upstream",),
+    "httptools": ("upstream", "web"),
     "sqlite3": ("stores",),
     "aiosqlite": ("stores",),
     "asyncpg": ("stores",),

@@ -5,25 +5,22 @@ until then is a proper status; a failure after it is one error event, and no `[D
 """
 
 from collections.abc import AsyncIterator
-from functools import partial
 
-from sse_starlette import EventSourceResponse
-from starlette.types import Receive, Scope, Send
+from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from relay.engine import Engine
 from relay.errors import RelayError
 from relay.routing import LOCAL
-from relay.sse import WholeEvents, event
+from relay.sse import event
 from relay.types import Answer, Call
 from relay.upstream import upward
-from relay.web.pings import Pings, takes_comments
 from relay.web.presence import Presence
 from relay.web.reading import check_chat, read_body, read_json
-from relay.web.replies import Visit, send_body, send_events, visit
+from relay.web.replies import Visit, awaited, send_events
 
 
 class ChatEndpoint:
-    """The ASGI application behind the chat route.
+    """What is behind the chat route.
 
     After `ping_s` of silence a stream gets a comment; 0 is never.
     """
@@ -36,26 +33,27 @@ class ChatEndpoint:
         self._max_body_bytes = max_body_bytes
         self._ping_s = ping_s
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        here = visit(scope)
+    async def __call__(self, visit: Visit) -> None:
         streaming = False
         try:
-            async with self._presence.watch(here, receive) as watch:
-                call = await self._read(scope, receive, here)
+            with self._presence.watch(visit) as watch:
+                call = await self._read(visit)
                 watch.listen()
                 if streaming := call.stream:
-                    await self._stream(call, here, scope, receive, send)
+                    await self._stream(call, visit)
                 else:
-                    answer = await self._engine.complete(call, here.trail)
-                    await send_body(send, answer.status, answer.body, answer.headers)
+                    answer = await self._engine.complete(call, visit.trail)
+                    wait = visit.answer(answer.status, answer.headers, answer.body)
+                    if wait is not None:
+                        await wait
         except RelayError as error:
-            if not (streaming and here.started):
+            if not (streaming and visit.client.started):
                 raise
-            await send({"type": "http.response.body", "body": event(error.envelope())})
+            await awaited(visit.end(event(error.envelope())))
 
-    async def _read(self, scope: Scope, receive: Receive, here: Visit) -> Call:
-        body = await read_body(receive, here.headers, max_bytes=self._max_body_bytes)
-        payload = read_json(body, here.headers)
+    async def _read(self, visit: Visit) -> Call:
+        body = await read_body(visit, max_bytes=self._max_body_bytes)
+        payload = read_json(body, visit.headers)
         check_chat(payload)
         return Call(
             path="chat/completions",
@@ -63,32 +61,27 @@ class ChatEndpoint:
             payload=payload,
             model=payload["model"],
             stream=bool(payload.get("stream")),
-            request_id=here.request_id,
-            identity=here.identity,
-            headers=upward(scope["headers"]),
+            request_id=visit.request_id,
+            identity=visit.identity,
+            headers=upward(visit.client.headers),
         )
 
-    async def _stream(
-        self, call: Call, here: Visit, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        async with self._engine.stream(call, here.trail) as answer:
-            whole = WholeEvents()
-            if here.trail.target == LOCAL:
-                write = partial(_write_events, answer, scope, receive)
+    async def _stream(self, call: Call, visit: Visit) -> None:
+        async with self._engine.stream(call, visit.trail) as answer:
+            if visit.trail.target == LOCAL:
+                await self._send_local(visit, answer)
             else:
-                write = partial(send_events, answer=answer, whole=whole)
-            if self._ping_s and takes_comments(answer.headers):
-                pings = Pings(send, every_s=self._ping_s, between=lambda: whole.between)
-                async with pings:
-                    await write(pings.send)
-            else:
-                await write(send)
+                await send_events(visit, answer, ping_s=self._ping_s)
 
-
-async def _write_events(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
-    """A local model's stream."""
-    reply = EventSourceResponse(_with_error(answer), ping=0, headers={"cache-control": "no-cache"})
-    await reply(scope, receive, send)
+    async def _send_local(self, visit: Visit, answer: Answer) -> None:
+        reply = EventSourceResponse(
+            _with_error(answer),
+            headers={"cache-control": "no-cache"},
+            ping=self._ping_s,
+            ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
+        )
+        client = visit.client
+        await reply(client.scope, client.receive, visit.send)
 
 
 async def _with_error(answer: Answer) -> AsyncIterator[bytes]:

@@ -21,7 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from relay.errors import OriginNotAllowed
 from relay.settings import is_loopback
 from relay.types import RawHeaders
-from relay.web.replies import send_error
+from relay.web.client import AsgiClient
+from relay.web.replies import awaited, send_error
 
 EXPOSED = b", ".join(
     [
@@ -98,6 +99,16 @@ class Cors:
             (b"access-control-max-age", b"%d" % max_age_s),
         ]
 
+    @staticmethod
+    def concerns(method: str, headers: RawHeaders) -> bool:
+        """Whether this layer may have to do anything about a request."""
+        if method in ("GET", "HEAD", "OPTIONS"):
+            return True
+        for name, _ in headers:  # noqa: SIM110  # any() costs three times as much
+            if name == b"origin":
+                return True
+        return False
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -114,13 +125,12 @@ class Cors:
         )
         if not self._origins.allows(origin, scope):
             if preflight or not (self._origins.guarded or scope["method"] in ("GET", "HEAD")):
-                await send_error(
-                    _varying(send),
-                    OriginNotAllowed(
-                        "Pages of this origin may not call the relay; "
-                        "its operator can allow them with RELAY_CORS_ORIGINS."
-                    ),
+                refusal = OriginNotAllowed(
+                    "Pages of this origin may not call the relay; "
+                    "its operator can allow them with RELAY_CORS_ORIGINS."
                 )
+                client = AsgiClient(scope, receive, _varying(send))
+                await awaited(send_error(client, refusal))
                 return
             await self._app(scope, receive, _varying(send))
             return

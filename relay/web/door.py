@@ -5,7 +5,7 @@ Deny by default: what is not in `OPEN` needs a key, decided on the path that wil
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -13,13 +13,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from relay.errors import InternalError, RelayError, RouteNotFound
 from relay.events import Observer, RequestEnded, ignore
 from relay.keys import Keyring
+from relay.web.client import AsgiClient, Client
 from relay.web.passthrough import Passthrough
 from relay.web.presence import ClientLeft
-from relay.web.replies import Visit, send_error
+from relay.web.replies import Visit, awaited, send_error
 
 OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
 OPEN_PREFIXES = ("/static/",)
 """What needs no key: the page and its files, the probes, the documentation."""
+
+Endpoint = Callable[[Visit], Awaitable[None]]
+"""What answers one request; its failures are the door's business."""
 
 CLIENT_CLOSED_REQUEST = 499
 """The status that is logged for a client that left; nobody receives it."""
@@ -34,7 +38,7 @@ class Door:
         self,
         app: ASGIApp,
         *,
-        direct: Mapping[tuple[str, str], ASGIApp],
+        direct: Mapping[tuple[str, str], Endpoint],
         passthrough: Passthrough,
         keyring: Keyring,
         observe: Observer,
@@ -48,56 +52,61 @@ class Door:
         self._observed = observe is not ignore
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "http":
+            await self.enter(AsgiClient(scope, receive, send))
+        else:
             await self._app(scope, receive, send)
-            return
-        visit = Visit(scope["headers"], send)
-        scope.setdefault("state", {})["visit"] = visit
-        try:
-            await self._enter(scope, receive, visit)
-        except ClientLeft:
-            visit.status = CLIENT_CLOSED_REQUEST
-        finally:
-            if self._observed:
-                self._observe(
-                    RequestEnded(
-                        request_id=visit.request_id,
-                        method=scope["method"],
-                        path=scope["path"],
-                        status=visit.status,
-                        duration_s=perf_counter() - visit.began,
-                        caller=visit.identity.name,
-                        target=visit.trail.target,
-                        attempts=visit.trail.attempts,
-                    )
-                )
 
-    async def _enter(self, scope: Scope, receive: Receive, visit: Visit) -> None:
-        head = scope["method"] == "HEAD"
+    async def enter(self, client: Client) -> None:
+        """Answer a client, whatever happens."""
+        visit = Visit(client)
         try:
-            path: str = scope["path"]
+            path = client.path
             if not path.isprintable():
                 raise RouteNotFound("The path holds characters that no path has.")  # noqa: TRY301  # one way out
             if path not in OPEN and not path.startswith(OPEN_PREFIXES):
-                visit.identity = self._keyring.identify(scope["headers"])
-            app = self._direct.get((scope["method"], path)) or self._other(scope["method"], path)
-            await app(scope, receive, visit.send)
+                visit.identity = self._keyring.identify(client.headers)
+            endpoint = self._direct.get((client.method, path))
+            await (endpoint or self._other(client.method, path))(visit)
         except ClientLeft:
-            raise
+            visit.status = CLIENT_CLOSED_REQUEST
         except RelayError as error:
-            if not visit.started:
-                await send_error(visit.send, error, head=head)
-                return
-            # Half an answer is out: the server closes the connection, so that the client notices.
-            fields = {"request_id": visit.request_id, "error": error.message}
-            _log.warning("answer_cut", extra={"fields": fields})
-        except Exception:  # the last line: whatever it was, the client gets an answer and no detail
+            if not client.started:
+                await awaited(send_error(visit, error))
+            else:
+                # Half an answer is out: the server closes the connection, so that the client
+                # notices.
+                fields = {"request_id": visit.request_id, "error": error.message}
+                _log.warning("answer_cut", extra={"fields": fields})
+        except Exception:  # the last line: whatever it was, the client gets an answer, no detail
             _log.exception("internal_error", extra={"fields": {"request_id": visit.request_id}})
-            if not visit.started:
-                await send_error(visit.send, internal_error(visit.request_id), head=head)
+            if not client.started:
+                await awaited(send_error(visit, internal_error(visit.request_id)))
+        finally:
+            if self._observed:
+                self._tell(visit)
 
-    def _other(self, method: str, path: str) -> ASGIApp:
-        return self._passthrough if self._passthrough.takes(method, path) else self._app
+    def _other(self, method: str, path: str) -> Endpoint:
+        return self._passthrough if self._passthrough.takes(method, path) else self._inside
+
+    async def _inside(self, visit: Visit) -> None:
+        client = visit.client
+        client.scope.setdefault("state", {})["visit"] = visit
+        await self._app(client.scope, client.receive, visit.send)
+
+    def _tell(self, visit: Visit) -> None:
+        self._observe(
+            RequestEnded(
+                request_id=visit.request_id,
+                method=visit.client.method,
+                path=visit.client.path,
+                status=visit.status,
+                duration_s=perf_counter() - visit.began,
+                caller=visit.identity.name,
+                target=visit.trail.target,
+                attempts=visit.trail.attempts,
+            )
+        )
 
 
 def internal_error(request_id: str) -> InternalError:

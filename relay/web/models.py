@@ -77,7 +77,7 @@ class Models:
                 identity=here.identity,
                 headers=upward(request.scope["headers"]),
             )
-            async with presence.watch(here, request.receive) as watch:
+            with presence.watch(here) as watch:
                 watch.listen()
                 answer = await self.ask(call, here.trail)
             reply = Response(answer.body, answer.status)

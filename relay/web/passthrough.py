@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import quote
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
 from relay.engine import Engine
 from relay.errors import RelayError, RouteNotFound
@@ -22,7 +22,7 @@ from relay.upstream import upward
 from relay.web.allowlist import Allowlist, check_path
 from relay.web.presence import Presence, Watch
 from relay.web.reading import StreamedBody, announced_length, read_body, too_large
-from relay.web.replies import Visit, send_events, visit
+from relay.web.replies import Visit, awaited, send_events
 
 PREFIX = "/v1/"
 
@@ -39,7 +39,7 @@ _URL_CHARACTERS = "!\"$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
 
 class Passthrough:
-    """The ASGI application behind all paths of `/v1` that are not our own."""
+    """What is behind all paths of `/v1` that are not our own."""
 
     def __init__(
         self,
@@ -63,21 +63,21 @@ class Passthrough:
         own = "GET" if path.startswith("/v1/models/") else OWN.get(path)
         return own is None or (method != own and self._allowed.allows(method, path))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        here = visit(scope)
+    async def __call__(self, visit: Visit) -> None:
+        scope = visit.client.scope
         self._check(scope)
         target = self._engine.router.default()
         streams_events = False
         try:
-            async with self._presence.watch(here, receive) as watch:
-                call = await self._read(scope, receive, here, watch)
-                async with self._engine.stream(call, here.trail, target) as answer:
+            with self._presence.watch(visit) as watch:
+                call = await self._read(scope, visit, watch)
+                async with self._engine.stream(call, visit.trail, target) as answer:
                     streams_events = _is_event_stream(answer)
-                    await (send_events if streams_events else _send_bytes)(send, answer)
+                    await (send_events if streams_events else _send_bytes)(visit, answer)
         except RelayError as error:
-            if not (streams_events and here.started):
+            if not (streams_events and visit.client.started):
                 raise
-            await send({"type": "http.response.body", "body": event(error.envelope())})
+            await awaited(visit.end(event(error.envelope())))
 
     def _check(self, scope: Scope) -> None:
         method, path = scope["method"], scope["path"]
@@ -95,22 +95,22 @@ class Passthrough:
                 "(RELAY_PASSTHROUGH) says what is."
             )
 
-    async def _read(self, scope: Scope, receive: Receive, here: Visit, watch: Watch) -> Call:
+    async def _read(self, scope: Scope, visit: Visit, watch: Watch) -> Call:
         call = Call(
             path=_target(scope),
             method=scope["method"],
-            request_id=here.request_id,
-            identity=here.identity,
+            request_id=visit.request_id,
+            identity=visit.identity,
             headers=upward(scope["headers"]),
         )
-        length = announced_length(here.headers)
-        max_bytes = self._max_bytes(here.headers)
+        length = announced_length(visit.headers)
+        max_bytes = self._max_bytes(visit.headers)
         if length is not None and length > max_bytes:
             raise too_large(max_bytes)
         if length is None or length > HELD_BYTES:
             content = StreamedBody(watch, max_bytes=max_bytes)
             return replace(call, content=content, content_length=length)
-        body = await read_body(receive, here.headers, max_bytes=max_bytes)
+        body = await read_body(visit, max_bytes=max_bytes)
         watch.listen()
         return replace(call, body=body)
 
@@ -119,11 +119,12 @@ class Passthrough:
         return self._max_upload_bytes if media_type.startswith(UPLOADS) else self._max_body_bytes
 
 
-async def _send_bytes(send: Send, answer: Answer) -> None:
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+async def _send_bytes(visit: Visit, answer: Answer) -> None:
+    await awaited(visit.begin(answer.status, answer.headers))
     async for piece in answer:
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+        if (wait := visit.write(piece)) is not None:
+            await wait
+    await awaited(visit.end())
 
 
 def _is_event_stream(answer: Answer) -> bool:

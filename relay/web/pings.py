@@ -1,20 +1,19 @@
 """Comments in the silences of a stream of events, so that nobody on the way takes it for dead.
 
-    async with Pings(send, every_s=15, between=lambda: whole.between) as pings:
-        await pings.send(…)        # instead of send: the head, the pieces, the end
+    with Pings(client.write, every_s=15, between=lambda: whole.between) as pings:
+        pings.write(…)        # instead of client.write
 
 One timer belongs to a stream. It is not touched when something is written; when it goes off and
-the silence is too young, or an event is only half written, it is set anew. A task is made only for
-a ping that is written. Pings go to the client alone: no limit of the upstream's hears of them.
+the silence is too young, or an event is only half written, it is set anew. Pings go to the client
+alone: no limit of the upstream's hears of them.
 """
 
 import asyncio
-from collections.abc import Callable
-
-from starlette.types import Message, Send
+from collections.abc import Awaitable, Callable
 
 from relay.sse import comment
 from relay.types import RawHeaders
+from relay.web.client import Wait
 
 PING = comment("ping")
 
@@ -27,48 +26,51 @@ def takes_comments(headers: RawHeaders) -> bool:
 
 
 class Pings:
-    """ASGI's `send` for one stream, which writes a ping after `every_s` of silence.
+    """A client's `write` for one stream, which writes a ping after `every_s` of silence.
 
-    Between head and end only, and only while `between` says that no event is half written.
+    Only while `between` says that no event is half written, and while there is room.
     """
 
-    def __init__(self, send: Send, *, every_s: float, between: Callable[[], bool]) -> None:
-        self._send = send
+    def __init__(
+        self, write: Callable[[bytes], Wait], *, every_s: float, between: Callable[[], bool]
+    ) -> None:
+        self._write = write
         self._every_s = every_s
         self._between = between
         self._loop = asyncio.get_running_loop()
-        self._sending = False
-        self._written_at = 0.0
+        self._writing = False
+        self._written_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._ping: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> "Pings":
+    def __enter__(self) -> "Pings":
+        self._set_timer(self._written_at)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        self._stop()
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if self._ping is not None:
             self._ping.cancel()
 
-    async def send(self, message: Message) -> None:
-        """Write a part of the stream; a ping that is just being written goes before it."""
+    def write(self, piece: bytes) -> Wait:
+        """Write a piece of the stream; a ping that is just being written goes before it."""
         if self._ping is not None:
-            await self._ping
-        if message["type"] == "http.response.body" and not message.get("more_body"):
-            self._stop()
-            await self._send(message)
-            return
-        self._sending = True
-        await self._send(message)
-        self._sending = False
+            return self._write_after(self._ping, piece)
         self._written_at = self._loop.time()
-        if self._timer is None:
-            self._set_timer(self._written_at)
+        wait = self._write(piece)
+        return None if wait is None else self._until(wait)
 
-    def _stop(self) -> None:
-        self._sending = True  # for good: after the end nothing may be written
-        if self._timer is not None:
-            self._timer.cancel()
+    async def _write_after(self, ping: asyncio.Task[None], piece: bytes) -> None:
+        await ping
+        if (wait := self.write(piece)) is not None:
+            await wait
+
+    async def _until(self, wait: Awaitable[None]) -> None:
+        self._writing = True
+        await wait
+        self._writing = False
+        self._written_at = self._loop.time()
 
     def _set_timer(self, silent_since: float) -> None:
         self._timer = self._loop.call_at(silent_since + self._every_s, self._on_timer)
@@ -78,12 +80,14 @@ class Pings:
         if self._written_at + self._every_s > now:
             self._set_timer(self._written_at)
             return
-        if not self._sending and self._ping is None and self._between():
-            self._ping = self._loop.create_task(self._write_ping())
+        if not self._writing and self._ping is None and self._between():
+            wait = self._write(PING)
+            if wait is not None:
+                self._ping = self._loop.create_task(self._written(wait))
         self._set_timer(now)
 
-    async def _write_ping(self) -> None:
+    async def _written(self, wait: Awaitable[None]) -> None:
         try:
-            await self._send({"type": "http.response.body", "body": PING, "more_body": True})
+            await wait
         finally:
             self._ping = None

@@ -1,6 +1,6 @@
 """Which requests are open, and what ends them early: a late body, a client that left, a shutdown.
 
-    async with presence.watch(visit, receive) as watch:
+    with presence.watch(visit) as watch:
         body = ...               # a body that is late ends the block: RequestTimeout
         watch.listen()           # the body has been read; from here on nothing else is received
         ...                      # a client that leaves, or a closing server, ends the block:
@@ -14,9 +14,8 @@ import asyncio
 import math
 from time import perf_counter
 from types import TracebackType
-from typing import cast
 
-from starlette.types import Message, Receive
+from starlette.types import Message
 
 from relay.errors import RelayError, RequestTimeout
 from relay.web.replies import Visit
@@ -56,11 +55,11 @@ class Presence:
     def __len__(self) -> int:
         return len(self.open)
 
-    def watch(self, visit: Visit, receive: Receive) -> "Watch":
+    def watch(self, visit: Visit) -> "Watch":
         """A block that ends early for one of the reasons above."""
         if self._round is None:
             self._round = asyncio.get_running_loop().call_later(MOMENT_S, self._go_round)
-        return Watch(self, visit, receive)
+        return Watch(self, visit)
 
     def end_all(self) -> None:
         """End every open request now, each with an error of its own."""
@@ -80,33 +79,31 @@ class Watch:
 
     __slots__ = (
         "_cancelling",
+        "_client",
         "_listening",
         "_presence",
         "_reason",
-        "_receive",
         "_task",
-        "_visit",
         "_waiting_since",
         "_watcher",
     )
 
-    def __init__(self, presence: Presence, visit: Visit, receive: Receive) -> None:
+    def __init__(self, presence: Presence, visit: Visit) -> None:
         self._presence = presence
-        self._visit = visit
-        self._receive = receive
+        self._client = visit.client
         self._listening = False
         self._waiting_since = visit.began
         self._reason: Exception | None = None
         self._watcher: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> "Watch":
-        self._task = task = cast("asyncio.Task[object]", asyncio.current_task())
+    def __enter__(self) -> "Watch":
+        self._task = task = self._client.task
         self._cancelling = task.cancelling()
         self._presence.open.add(self)
         self._presence.young.add(self)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
@@ -114,6 +111,7 @@ class Watch:
     ) -> None:
         self._presence.open.discard(self)
         self._presence.young.discard(self)
+        self._client.on_leave = None
         if self._watcher is not None:
             self._watcher.cancel()
         if self._reason is not None:
@@ -123,8 +121,9 @@ class Watch:
                 raise self._reason from error
 
     def listen(self) -> None:
-        """The body has been read; notice, from a moment later on, when the client leaves."""
+        """The body has been read; end the block, from a moment later on, when the client leaves."""
         self._listening = True
+        self._client.on_leave = self._left
 
     def look(self, now: float) -> bool:
         """Still open at `now`: hear when the client leaves, or end it when its body is late.
@@ -132,7 +131,7 @@ class Watch:
         Returns whether it need not be looked at again.
         """
         if self._listening:
-            self._watcher = asyncio.get_running_loop().create_task(self._wait())
+            self._watcher = self._client.attend()
             return True
         if now - self._waiting_since > self._presence.body_timeout_s:
             limit_s = self._presence.body_timeout_s
@@ -147,7 +146,7 @@ class Watch:
     async def receive(self) -> Message:
         """The next piece of a body that is sent on as it comes: each may take `body_timeout_s`."""
         self._waiting_since = perf_counter()
-        message = await self._receive()
+        message = await self._client.receive()
         self._waiting_since = math.inf  # until the next is asked for, nobody waits for the client
         return message
 
@@ -157,8 +156,5 @@ class Watch:
             self._reason = reason
             self._task.cancel()
 
-    async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if not self._visit.ended:  # after the last byte the server says that, too
-            self.end(ClientLeft())
+    def _left(self) -> None:
+        self.end(ClientLeft())

@@ -10,41 +10,42 @@ from types import NoneType
 from typing import Any, NoReturn
 
 import orjson
-from starlette.types import Receive
 
 from relay.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
 from relay.schema import read_chat_request
 from relay.web.presence import ClientLeft, Watch
+from relay.web.replies import Visit
 
 Headers = Mapping[bytes, bytes]
 
 
-async def read_body(receive: Receive, headers: Headers, *, max_bytes: int) -> bytes:
-    """The whole body.
+async def read_body(visit: Visit, *, max_bytes: int) -> bytes:
+    """The whole body of a request.
 
     Raises:
         RequestTooLarge: it is longer than `max_bytes`, announced or counted.
         ClientLeft: the client went away first.
     """
-    announced = headers.get(b"content-length", b"")
-    if announced.isdigit() and int(announced) > max_bytes:
-        raise too_large(max_bytes)
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body"):
-        body: bytes = message.get("body", b"")
-        if len(body) > max_bytes:
+    whole = visit.client.take()
+    if whole is not None:
+        if len(whole) > max_bytes:
             raise too_large(max_bytes)
-        return body
-    collected = bytearray()
+        return whole
+    if (announced_length(visit.headers) or 0) > max_bytes:
+        raise too_large(max_bytes)
+    pieces: list[bytes] = []
+    length = 0
     while True:
+        message = await visit.client.receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft
-        collected += message.get("body", b"")
-        if len(collected) > max_bytes:
+        piece: bytes = message.get("body", b"")
+        pieces.append(piece)
+        length += len(piece)
+        if length > max_bytes:
             raise too_large(max_bytes)
         if not message.get("more_body"):
-            return bytes(collected)
-        message = await receive()
+            return piece if len(pieces) == 1 else b"".join(pieces)
 
 
 class StreamedBody:

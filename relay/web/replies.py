@@ -2,14 +2,17 @@
 
 import random
 import re
+from collections.abc import Callable
 from time import perf_counter
 
-from starlette.types import Message, Scope, Send
+from starlette.types import Message, Scope
 
 from relay.engine import Trail
 from relay.errors import RelayError, UpstreamStatus
 from relay.sse import WholeEvents
 from relay.types import ANONYMOUS, Answer, Identity, RawHeaders
+from relay.web.client import Client, Wait
+from relay.web.pings import Pings, takes_comments
 
 JSON = (b"content-type", b"application/json")
 STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
@@ -21,41 +24,49 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 class Visit:
     """One request from the door to the end of its answer: who, under which id, and how it went.
 
-    `headers` are the request's by name, for those that come once.
+    `headers` are the request's by name, for those that come once. What writes gives back something
+    to await, or None: see `Client`.
     """
 
     __slots__ = (
-        "_send",
         "began",
-        "ended",
+        "client",
+        "end",
         "headers",
         "identity",
         "request_id",
-        "started",
         "status",
         "trail",
+        "write",
     )
 
-    def __init__(self, headers: RawHeaders, send: Send) -> None:
+    def __init__(self, client: Client) -> None:
         self.began = perf_counter()
-        self.headers = dict(headers)
+        self.client = client
+        self.write = client.write
+        self.end = client.end
+        self.headers = dict(client.headers)
         self.identity: Identity = ANONYMOUS
         self.request_id = _request_id(self.headers.get(b"x-request-id"))
         self.trail = Trail()
         self.status = 0
-        self.started = False
-        self.ended = False
-        self._send = send
+
+    def answer(self, status: int, headers: RawHeaders, body: bytes) -> Wait:
+        """The whole answer, with the headers that every answer carries."""
+        self.status = status
+        return self.client.answer(status, [*headers, *self._own_headers()], body)
+
+    def begin(self, status: int, headers: RawHeaders) -> Wait:
+        """The head of an answer, with those headers."""
+        self.status = status
+        return self.client.begin(status, [*headers, *self._own_headers()])
 
     async def send(self, message: Message) -> None:
-        """ASGI's send; puts the headers that every answer carries onto the head."""
+        """ASGI's send; puts those headers onto the head."""
         if message["type"] == "http.response.start":
-            self.started = True
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._own_headers()]
-        else:
-            self.ended = not message.get("more_body")
-        await self._send(message)
+        await self.client.send(message)
 
     def _own_headers(self) -> RawHeaders:
         trail = self.trail
@@ -78,39 +89,43 @@ def visit(scope: Scope) -> Visit:
     return found
 
 
-async def send_body(
-    send: Send, status: int, body: bytes, headers: RawHeaders = (JSON,), *, head: bool = False
-) -> None:
-    """A whole answer; its length is ours to say. `head` leaves the body out."""
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": b"" if head else body})
-
-
-async def send_events(send: Send, answer: Answer, whole: WholeEvents | None = None) -> None:
+async def send_events(visit: Visit, answer: Answer, *, ping_s: float = 0.0) -> None:
     """An upstream's stream of events. When it breaks off, what was sent of it ends an event.
 
-    `whole` is given by who wants to know whether an event has just ended.
+    After `ping_s` of silence it gets a comment; 0 is never.
 
     Raises: the `RelayError` of the answer, which is for the caller to tell in a last event.
     """
-    headers = [*answer.headers, *STREAM_HEADERS]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    whole = whole or WholeEvents()
+    whole = WholeEvents()
+    await awaited(visit.begin(answer.status, [*answer.headers, *STREAM_HEADERS]))
     try:
-        async for piece in answer:
-            if out := whole.push(piece):
-                await send({"type": "http.response.body", "body": out, "more_body": True})
+        if ping_s and takes_comments(answer.headers):
+            with Pings(visit.write, every_s=ping_s, between=lambda: whole.between) as pings:
+                await _pass_on(answer, whole, pings.write)
+        else:
+            await _pass_on(answer, whole, visit.write)
     except RelayError:
         if not whole.between:  # a huge event was let through in part; end it
-            await send({"type": "http.response.body", "body": b"\n\n", "more_body": True})
+            await awaited(visit.write(b"\n\n"))
         raise
-    await send({"type": "http.response.body", "body": whole.tail()})
+    await awaited(visit.end(whole.tail()))
 
 
-async def send_error(send: Send, error: RelayError, *, head: bool = False) -> None:
+async def _pass_on(answer: Answer, whole: WholeEvents, write: Callable[[bytes], Wait]) -> None:
+    async for piece in answer:
+        if (out := whole.push(piece)) and (wait := write(out)) is not None:
+            await wait
+
+
+async def awaited(wait: Wait) -> None:
+    """Await what writing gave back, if it gave anything."""
+    if wait is not None:
+        await wait
+
+
+def send_error(to: Client | Visit, error: RelayError) -> Wait:
     """An error's envelope, or an upstream's own error as it came."""
-    await send_body(send, error.status, error.envelope(), answer_headers(error), head=head)
+    return to.answer(error.status, answer_headers(error), error.envelope())
 
 
 def answer_headers(error: RelayError) -> RawHeaders:

@@ -21,7 +21,7 @@ async def open_pool(fake: FakeUpstream) -> AsyncIterator[Open]:
     pools = []
 
     def open_pool(base_url: str = fake.url, **limits) -> Pool:
-        settings = UpstreamSettings(name="u", base_url=base_url, timeouts=Timeouts(connect_s=0.2))
+        settings = UpstreamSettings(name="u", base_url=base_url, timeouts=Timeouts(connect_s=0.5))
         chosen = {"max_open": 10, "max_idle": 10, "max_wait_s": 20.0} | limits
         pools.append(Pool("u", Dialer(settings).dial, **chosen))
         return pools[-1]

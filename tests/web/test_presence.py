@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from relay.web.client import AsgiClient
 from relay.web.presence import ClientLeft, Presence, ShuttingDown
-from relay.web.replies import Visit
+from relay.web.replies import Visit, awaited
+
+SCOPE = {"type": "http", "method": "POST", "path": "/", "headers": []}
 
 
 class Client:
@@ -28,18 +31,17 @@ class Client:
 async def nowhere(_: MutableMapping[str, Any]) -> None: ...
 
 
-def visit() -> Visit:
-    return Visit([], nowhere)
+def visit(client: Client) -> Visit:
+    return Visit(AsgiClient(SCOPE, client.receive, nowhere))
 
 
 async def test_a_client_that_leaves_ends_the_block() -> None:
     presence, client = Presence(), Client()
-    with pytest.raises(ClientLeft):
-        async with presence.watch(visit(), client.receive) as watch:
-            watch.listen()
-            assert len(presence) == 1
-            client.left.set()
-            await asyncio.Event().wait()
+    with pytest.raises(ClientLeft), presence.watch(visit(client)) as watch:
+        watch.listen()
+        assert len(presence) == 1
+        client.left.set()
+        await asyncio.Event().wait()
     assert len(presence) == 0
 
 
@@ -47,7 +49,7 @@ async def test_a_closing_server_ends_every_block() -> None:
     presence = Presence()
 
     async def answer() -> None:
-        async with presence.watch(visit(), Client().receive) as watch:
+        with presence.watch(visit(Client())) as watch:
             watch.listen()
             entered.release()
             await asyncio.Event().wait()
@@ -63,7 +65,7 @@ async def test_a_closing_server_ends_every_block() -> None:
 
 async def test_a_block_that_ends_in_time_is_left_alone() -> None:
     presence, client = Presence(), Client()
-    async with presence.watch(visit(), client.receive) as watch:
+    with presence.watch(visit(client)) as watch:
         watch.listen()
     client.left.set()
     await asyncio.sleep(0)  # let the watcher run, if it were still there
@@ -76,7 +78,7 @@ async def test_a_cancellation_from_outside_stays_one() -> None:
     entered = asyncio.Event()
 
     async def answer() -> None:
-        async with presence.watch(visit(), Client().receive) as watch:
+        with presence.watch(visit(Client())) as watch:
             watch.listen()
             entered.set()
             await asyncio.Event().wait()
@@ -91,22 +93,21 @@ async def test_a_cancellation_from_outside_stays_one() -> None:
 
 async def test_an_error_of_the_block_itself_wins() -> None:
     presence, client = Presence(), Client()
-    with pytest.raises(ZeroDivisionError):
-        async with presence.watch(visit(), client.receive) as watch:
-            watch.listen()
-            client.left.set()
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                raise ZeroDivisionError from None
+    with pytest.raises(ZeroDivisionError), presence.watch(visit(client)) as watch:
+        watch.listen()
+        client.left.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ZeroDivisionError from None
 
 
 async def test_a_connection_that_ends_after_the_answer_is_no_client_that_left() -> None:
-    presence, client, answered = Presence(), Client(), visit()
-    async with presence.watch(answered, client.receive) as watch:
+    presence, client = Presence(), Client()
+    answered = visit(client)
+    with presence.watch(answered) as watch:
         watch.listen()
-        await answered.send({"type": "http.response.start", "status": 200})
-        await answered.send({"type": "http.response.body"})
+        await awaited(answered.answer(200, [], b""))
         client.left.set()
         while asyncio.all_tasks() != {asyncio.current_task()}:
             await asyncio.sleep(0)  # until the watcher has seen it

@@ -1,0 +1,340 @@
+"""A client's HTTP/1.1 connection: requests in, one after another, each an `Exchange`.
+
+uvicorn's own protocol costs as much as all that the relay does with a small call: regular
+expressions over each header of an answer, two timers and two writes a request. This one stands in
+its place, under the same server, and is stricter: heads are bounded in size and time, and what is
+no HTTP gets the envelope, too. `httptools` parses, and uvicorn's protocol takes WebSockets.
+
+    idle, or a head that is incomplete    closed after `timeout_keep_alive`
+    a body that is late                   its exchange's business
+    more requests at once (pipelined)     answered in order, read no further meanwhile
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+from urllib.parse import unquote
+
+import httptools
+import uvicorn
+from starlette.types import Scope
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+
+from relay.errors import InternalError, InvalidRequest, RelayError
+from relay.types import RawHeaders
+from relay.web.exchange import Exchange, refusal
+
+MAX_HEAD_BYTES = 64 * 1024
+"""The largest head of a request: its line and its headers."""
+
+MAX_HEADERS = 200
+"""How many headers a request may have."""
+
+MAX_PIPELINED = 100
+"""How many requests may wait for the answer of the one before."""
+
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+_log = logging.getLogger("relay.web")
+
+
+class HeadTooLarge(RelayError):
+    """A request's headers are more than anybody needs."""
+
+    status = 431
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class ClientConnection(asyncio.Protocol):
+    """One connection; what `answer` gives for an exchange runs in a task of its own.
+
+    All arguments but that are those with which uvicorn makes its protocols.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Exchange], Coroutine[Any, Any, None]],
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.blocked = False
+        self._config = config
+        self._answer = answer
+        self._state = server_state
+        self._app_state = app_state
+        self._keep_alive_s = config.timeout_keep_alive
+        self._loop = _loop or asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._paused = False
+        self._drained: asyncio.Event | None = None
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._in_head = True
+        self._head_bytes = 0
+        self._large = False  # more came at once than a head may have
+        self._upgrading = False
+        self._exchange: Exchange | None = None  # whose request is being read, or was read last
+        self._queue: deque[Exchange] = deque()  # pipelined ones, until it is their turn
+        self._idle_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def common_headers(self) -> RawHeaders:
+        """The headers of every answer: the date."""
+        return self._state.default_headers
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
+        self._state.connections.add(cast(Any, self))
+        self._server = get_local_addr(self._transport)
+        self._client = get_remote_addr(self._transport)
+        self._scheme = "https" if is_ssl(self._transport) else "http"
+        self._rest()
+
+    def data_received(self, data: bytes) -> None:
+        self._large = len(data) > MAX_HEAD_BYTES
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._upgrade()
+        except httptools.HttpParserError as exc:
+            known = exc.__context__ if isinstance(exc.__context__, RelayError) else None
+            self._refuse(known or InvalidRequest("The request is not HTTP/1.1."))
+        else:
+            if self._in_head:
+                self._head_bytes += len(data)
+                if self._head_bytes > MAX_HEAD_BYTES:
+                    self._refuse(_head_too_large())
+
+    def eof_received(self) -> None:
+        """Half a connection is of no use: the transport closes the other half."""
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._state.connections.discard(cast(Any, self))
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._exchange is not None:
+            self._exchange.leave()
+        for exchange in self._queue:
+            exchange.leave()
+        self.resume_writing()
+        del self._parser  # it refers to us, as we to it
+
+    def pause_writing(self) -> None:
+        self.blocked = True
+
+    def resume_writing(self) -> None:
+        self.blocked = False
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
+
+    async def drained(self) -> None:
+        """Until the transport takes more, or the client is gone."""
+        if self._drained is None:
+            self._drained = asyncio.Event()
+        await self._drained.wait()
+
+    def pause(self) -> None:
+        """Read no further for now."""
+        if not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on, unless requests wait that were read already."""
+        if self._paused and not self._queue:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def shutdown(self) -> None:
+        """The server stops: close when the open answers are out."""
+        if self._exchange is None or self._exchange.answered:
+            self._transport.close()
+        else:
+            self._exchange.keep_alive = False
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._headers = []
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        headers = self._headers
+        if len(headers) > MAX_HEADERS or (self._large and self._weight() > MAX_HEAD_BYTES):
+            raise _head_too_large()
+        parser = self._parser
+        if parser.should_upgrade() and _wants_websocket(headers):
+            self._upgrading = True
+            return
+        version = parser.get_http_version()
+        url = self._url
+        plain = url.startswith(b"/") and not (b"?" in url or b"%" in url or b"#" in url)
+        path = url.decode("ascii") if plain else _divide(url)[0]
+        method = parser.get_method().decode("ascii")
+        before = self._exchange
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        self._exchange = exchange = Exchange(self, method, url, path, version, headers, keep_alive)
+        if before is None or before.answered:
+            self._start(exchange)
+            return
+        if len(self._queue) >= MAX_PIPELINED:
+            raise InvalidRequest("More requests came at once than are taken.")
+        self._queue.append(exchange)
+        self.pause()
+
+    def on_body(self, body: bytes) -> None:
+        exchange = self._exchange
+        if exchange is not None and not (exchange.answered or self._upgrading):
+            exchange.feed(body)
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        self._head_bytes = 0
+        if self._exchange is not None and not self._upgrading:
+            self._exchange.feed_end()
+
+    # What the exchange calls
+
+    def describe(self, exchange: Exchange) -> Scope:
+        """The scope of an exchange's ASGI application."""
+        path, raw_path, query = _divide(exchange.target)
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": exchange.version,
+            "server": self._server,
+            "client": self._client,
+            "scheme": self._scheme,
+            "root_path": "",
+            "headers": exchange.headers,
+            "state": self._app_state.copy(),
+            "method": exchange.method,
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+        }
+
+    def ended(self, exchange: Exchange) -> None:
+        """The answer of that exchange is out; go on with the next."""
+        self._state.total_requests += 1
+        if not exchange.keep_alive:
+            self._transport.close()
+        elif self._queue:
+            self._start(self._queue.popleft())
+        else:
+            self.resume()
+            self._rest()
+
+    def _start(self, exchange: Exchange) -> None:
+        exchange.task = task = self._loop.create_task(self._run(exchange))
+        self._state.tasks.add(task)
+
+    async def _run(self, exchange: Exchange) -> None:
+        """Have it answered; when it is not, or not to the end, the client notices."""
+        try:
+            await self._answer(exchange)
+        except Exception:  # applications answer for their own faults; this one is of the frame
+            _log.exception("internal_error")
+            if not exchange.started:
+                exchange.refuse(InternalError("The relay failed; its log has the details."))
+        finally:
+            self._state.tasks.discard(cast(Any, exchange.task))
+            if not (exchange.answered or exchange.gone):
+                self._transport.abort()
+
+    def _rest(self) -> None:
+        """Wait for the next request, not for ever."""
+        self._idle_since = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._keep_alive_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._exchange is not None and not self._exchange.answered:
+            return  # its end sets the timer anew
+        expires_at = self._idle_since + self._keep_alive_s
+        if self._loop.time() < expires_at:
+            self._timer = self._loop.call_at(expires_at, self._on_timer)
+        else:
+            self._transport.close()
+
+    def _refuse(self, error: RelayError) -> None:
+        """What came is no request, or no more of the one that is being read."""
+        exchange = self._exchange
+        if exchange is not None and not exchange.answered:
+            exchange.keep_alive = False
+            if not exchange.unread or exchange.started:
+                self.pause()  # its answer goes out; what came behind it is not read
+                if exchange.unread:
+                    exchange.leave()
+                return
+            exchange.leave()
+        self.write(refusal(error))
+        self._transport.close()
+
+    def _weight(self) -> int:
+        return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+
+    def _upgrade(self) -> None:
+        """Another protocol was asked for: WebSocket, or one that we do not speak."""
+        exchange = self._exchange
+        if not self._upgrading:
+            if exchange is not None:
+                exchange.keep_alive = False  # answered as HTTP/1.1; nothing more can be read
+            self.pause()
+            return
+        make_protocol = self._config.ws_protocol_class
+        if make_protocol is None or (exchange is not None and not exchange.answered):
+            self._refuse(InvalidRequest("A WebSocket cannot be opened here."))
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._state.connections.discard(cast(Any, self))
+        head = [self._parser.get_method(), b" ", self._url, b" HTTP/1.1\r\n"]
+        for name, value in self._headers:
+            head += (name, b": ", value, b"\r\n")
+        protocol = cast(Any, make_protocol)(
+            config=self._config, server_state=self._state, app_state=self._app_state
+        )
+        protocol.connection_made(self._transport)
+        protocol.data_received(b"".join([*head, b"\r\n"]))
+        self._transport.set_protocol(protocol)
+
+
+def _divide(url: bytes) -> tuple[str, bytes, bytes]:
+    """A request's target as path, the same as it was written, and query."""
+    parts = httptools.parse_url(url)
+    raw_path = parts.path or b""
+    return unquote(raw_path.decode("ascii")), raw_path, parts.query or b""
+
+
+def _wants_websocket(headers: RawHeaders) -> bool:
+    named = dict(headers)
+    options = named.get(b"connection", b"").lower().split(b",")
+    return (
+        b"upgrade" in [option.strip() for option in options]
+        and named.get(b"upgrade", b"").lower() == b"websocket"
+    )
+
+
+def _head_too_large() -> HeadTooLarge:
+    return HeadTooLarge(
+        f"The head of the request is larger than {MAX_HEAD_BYTES} bytes, or has more than "
+        f"{MAX_HEADERS} headers."
+    )
