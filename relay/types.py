@@ -3,13 +3,22 @@
     web --Call--> engine --Call--> Backend --> Completion            (one body)
                                            \\-> Answer, bytes by bytes (a stream)
 
-All of them are frozen; a changed call is a new one (`dataclasses.replace`).
+None of them is changed once it is made; a changed call is a new one (`dataclasses.replace`).
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as value  # with frozen=True the type checker sees to it
+else:
+
+    def value(*, frozen: bool):  # noqa: ARG001
+        """A dataclass that is not frozen at run time: that would cost 3 us for each call."""
+        return dataclass(slots=True)
+
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 """Header pairs as they stand on the wire; names in lower case."""
@@ -25,7 +34,7 @@ class Identity:
 ANONYMOUS = Identity("anonymous")
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class Call:
     """One request to a model API.
 
@@ -52,7 +61,7 @@ class Call:
     content_length: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class Completion:
     """A whole answer: status below 400, the headers that may travel on, the body as it came."""
 
@@ -64,7 +73,9 @@ class Completion:
 class Answer(Protocol):
     """An answer that has begun: its status is known and its first bytes are in hand.
 
-    Iterating gives the body's bytes as they arrive; raises only `BackendError`s.
+    Iterating gives the body's bytes as they arrive; raises only `BackendError`s. An answer may also
+    have `async def pour(sink)`, which gives each piece to a function instead, and awaits what that
+    returns, if anything, before the next piece: waking a task for each piece costs more than that.
     """
 
     @property

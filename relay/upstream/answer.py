@@ -69,8 +69,7 @@ class AnswerReader:
             raise ValueError("too many headers")
         if self.weigh_head and _size(self._fields) > MAX_HEAD_BYTES:
             raise ValueError("the head is too large")
-        self.headers, own = divide_downward(self._fields)
-        framing = [pair for pair in own if pair[0] in _FRAMING]
+        self.headers, framing = divide_downward(self._fields)
         if len(framing) > 1:
             raise ValueError("the length is told more than once")
         for name, value in framing:

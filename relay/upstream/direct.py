@@ -18,7 +18,7 @@ from relay.errors import UpstreamAuth, UpstreamProtocol, UpstreamStatus
 from relay.settings import UpstreamSettings
 from relay.types import Call, Completion, RawHeaders
 from relay.upstream.dial import Dialer
-from relay.upstream.http1 import Connection
+from relay.upstream.http1 import Connection, Sink
 from relay.upstream.pool import Pool
 from relay.upstream.request import PromisedBody, RequestHead
 
@@ -148,9 +148,9 @@ class DirectAnswer:
             if answer.ended:
                 raise StopAsyncIteration
             await connection.more()
-        pieces = answer.pieces
-        if len(pieces) == 1:
-            return pieces.popleft()
-        joined = b"".join(pieces)  # they came while nobody waited: one write for all of them
-        pieces.clear()
-        return joined
+        return connection.take()
+
+    async def pour(self, sink: Sink) -> None:
+        """Give the body to `sink`, each piece as it comes; see `Connection.pour`."""
+        if self._connection is not None:
+            await self._connection.pour(sink)

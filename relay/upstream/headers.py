@@ -66,12 +66,15 @@ _RENAMED = {b"x-request-id": b"x-upstream-request-id"}
 _USUAL_OPTIONS = frozenset({b"", b"close", b"keep-alive"})
 """What a `connection` header says nearly always: it names no header."""
 
+_FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 
-class _Travelling(dict[bytes, bytes]):
-    """By the name of a header, the one under which it travels; empty when it stays.
 
-    Deciding costs half a microsecond, and the same twenty names come with every call: so the first
-    short names that are asked for are remembered.
+class _Travelling(dict[bytes, bytes | None]):
+    """By the name of a header, the one under which it travels.
+
+    It is empty for one that stays, and None for one that stays and has to be looked at. Deciding
+    costs half a microsecond, and the same twenty names come with every call: so the first short
+    names that are asked for are remembered.
     """
 
     REMEMBERED = 1000
@@ -88,9 +91,12 @@ class _Travelling(dict[bytes, bytes]):
         self._prefixes = prefixes
         self._renamed = renamed
 
-    def __missing__(self, name: bytes) -> bytes:
+    def __missing__(self, name: bytes) -> bytes | None:
         lowered = name.lower()
-        if lowered in self._stays or lowered.startswith(self._prefixes):
+        travels: bytes | None
+        if lowered in _FRAMING:
+            travels = None
+        elif lowered in self._stays or lowered.startswith(self._prefixes):
             travels = b""
         else:
             travels = self._renamed.get(lowered, lowered)
@@ -105,46 +111,56 @@ _DOWN = _Travelling(_STAYS_THERE, _STAYS_THERE_PREFIXES, _RENAMED)
 
 def upward(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
     """The client's headers that go on to an upstream; names are in lower case, as in ASGI."""
-    travelling, staying = _divide(headers, _UP)
-    return _without_options(travelling, staying)
+    return _divide(headers, _UP)[0]
 
 
 def downward(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
     """The upstream's headers that come back to the client, names in lower case."""
-    return divide_downward(headers)[0]
+    return _divide(headers, _DOWN)[0]
 
 
 def divide_downward(
     headers: Iterable[tuple[bytes, bytes]],
 ) -> tuple[RawHeaders, list[tuple[bytes, bytes]]]:
-    """The upstream's headers that come back to the client, and the others; names in lower case."""
-    travelling, staying = _divide(headers, _DOWN)
-    return _without_options(travelling, staying), staying
+    """The upstream's headers that come back to the client, and those that frame the answer.
+
+    Names in lower case.
+    """
+    return _divide(headers, _DOWN)
 
 
 def _divide(
     headers: Iterable[tuple[bytes, bytes]], names: _Travelling
 ) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
     travelling = []
-    staying = []
+    framing = []
     for name, value in headers:
-        if travels := names[name]:
+        travels = names[name]
+        if travels:
             travelling.append((travels, value))
-        else:
-            staying.append((name.lower(), value))
-    return travelling, staying
+        elif travels is None:
+            lowered = name.lower()
+            if lowered != b"connection":
+                framing.append((lowered, value))
+            elif value.lower() not in _USUAL_OPTIONS:
+                return _without_options(headers, names)
+    return travelling, framing
 
 
 def _without_options(
-    travelling: list[tuple[bytes, bytes]], staying: list[tuple[bytes, bytes]]
-) -> list[tuple[bytes, bytes]]:
-    """Less the headers that a `connection` header declares to be of this hop only.
+    headers: Iterable[tuple[bytes, bytes]], names: _Travelling
+) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
+    """The same, less the headers that a `connection` header declares to be of this hop only.
 
     Source: RFC 9110, 7.6.1.
     """
-    for name, value in staying:
-        if name == b"connection" and value.lower() not in _USUAL_OPTIONS:
-            options = {option.strip().lower() for option in value.split(b",")}
-            options |= {_RENAMED.get(option, option) for option in options}
-            travelling = [pair for pair in travelling if pair[0] not in options]
-    return travelling
+    others = [pair for pair in headers if pair[0].lower() != b"connection"]
+    travelling, framing = _divide(others, names)
+    options = {
+        option.strip().lower()
+        for name, value in headers
+        if name.lower() == b"connection"
+        for option in value.split(b",")
+    }
+    options |= {_RENAMED.get(option, option) for option in options}
+    return [pair for pair in travelling if pair[0] not in options], framing

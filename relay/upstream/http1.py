@@ -18,7 +18,7 @@ moved on since, it is set anew.
 import asyncio
 import math
 import ssl
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import cast
 
 import httptools
@@ -32,6 +32,9 @@ from relay.upstream.limits import (
     MAX_UNREAD_BYTES,
     SLICE_BYTES,
 )
+
+Sink = Callable[[bytes], Awaitable[None] | None]
+"""Takes a piece of a body; what it gives back, if anything, is to be awaited before the next."""
 
 _NOTHING = memoryview(b"")
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -62,6 +65,8 @@ class Connection(asyncio.Protocol):
         self._unsent = _NOTHING
         self._blocked = False  # the transport wants no more of the request for now
         self._paused = False  # we want no more of the answer for now
+        self._sink: Sink | None = None
+        self._room: Awaitable[None] | None = None  # what the sink has to be given time for
         self._upload: asyncio.Task[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
@@ -134,6 +139,37 @@ class Connection(asyncio.Protocol):
         if self._deadline < self._timer_at:
             self._set_timer()
         return waiter
+
+    async def pour(self, sink: Sink) -> None:
+        """Give the rest of the body to `sink`, each piece as it comes.
+
+        It is called from the event loop's callback: waking a task for each piece would cost more
+        than all else that is done with it. Raises: as `more` does.
+        """
+        answer = self.answer
+        while True:
+            if answer.pieces and (room := sink(self.take())) is not None:
+                await room
+            elif answer.ended:
+                return
+            elif not answer.pieces:
+                self._sink = sink
+                try:
+                    await self.more()
+                finally:
+                    self._sink = None
+                if self._room is not None:
+                    room, self._room = self._room, None
+                    await room
+
+    def take(self) -> bytes:
+        """What has come of the body and was not taken yet."""
+        pieces = self.answer.pieces
+        if len(pieces) == 1:
+            return pieces.popleft()
+        joined = b"".join(pieces)  # they came at once: one write for all of them
+        pieces.clear()
+        return joined
 
     async def rest(self) -> bytes:
         """The rest of the body. Raises: as `more` does."""
@@ -264,7 +300,16 @@ class Connection(asyncio.Protocol):
 
     def _body_received(self) -> None:
         self._begun = True
-        if not self._whole or self.answer.status >= 300:
+        if self._sink is not None:
+            self._room = self._sink(self.take())
+            if self._room is None:
+                self._unread = 0
+                idle_at = self._loop.time() + self._timeouts.idle_s
+                self._deadline = idle_at if idle_at < self._total_at else self._total_at
+            else:
+                self._sink = None
+                self._wake()
+        elif not self._whole or self.answer.status >= 300:
             self._whole = False
             self._wake()
             if self._unread > MAX_UNREAD_BYTES and not self._paused:

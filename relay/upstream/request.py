@@ -49,14 +49,12 @@ class RequestHead:
         Raises:
             UpstreamProtocol: the call holds a line break where HTTP allows none.
         """
-        parts = [call.method.encode(), b" ", self._path, _target(call.path).encode()]
         start, lines = next(self._starts)
-        parts.append(start)
+        parts = [call.method.encode(), b" ", self._path, _target(call.path).encode(), start]
         ours = self._ours
-        for name, value in call.headers:
-            if name not in ours:
-                parts += (name, b": ", value, b"\r\n")
-                lines += 1
+        headers = [b"%b: %b\r\n" % pair for pair in call.headers if pair[0] not in ours]
+        parts += headers
+        lines += len(headers)
         length: int | None = len(call.body)
         if call.content is not None:
             length = call.content_length

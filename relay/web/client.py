@@ -39,6 +39,10 @@ class Client(Protocol):
     def started(self) -> bool: ...
     @property
     def answered(self) -> bool: ...
+    @property
+    def gone(self) -> bool:
+        """Whether the client is known to have left."""
+        ...
 
     def take(self) -> bytes | None:
         """The request's body, if all of it is here; else None: it has to be received."""
@@ -67,6 +71,7 @@ class AsgiClient:
         self.receive = receive
         self.started = False
         self.answered = False
+        self.gone = False
         self.on_leave: Callable[[], None] | None = None
         self._send = send
 
@@ -112,5 +117,6 @@ class AsgiClient:
     async def _attend(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
+        self.gone = True
         if self.on_leave is not None and not self.answered:  # after the last byte it comes, too
             self.on_leave()

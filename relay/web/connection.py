@@ -75,7 +75,7 @@ class ClientConnection(asyncio.Protocol):
         self._drained: asyncio.Event | None = None
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._in_head = True
+        self._in_head = False
         self._head_bytes = 0
         self._large = False  # more came at once than a head may have
         self._upgrading = False
@@ -100,6 +100,7 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._large = len(data) > MAX_HEAD_BYTES
+        in_head = self._in_head
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -108,7 +109,7 @@ class ClientConnection(asyncio.Protocol):
             known = exc.__context__ if isinstance(exc.__context__, RelayError) else None
             self._refuse(known or InvalidRequest("The request is not HTTP/1.1."))
         else:
-            if self._in_head:
+            if in_head and self._in_head:
                 self._head_bytes += len(data)
                 if self._head_bytes > MAX_HEAD_BYTES:
                     self._refuse(_head_too_large())
@@ -164,6 +165,8 @@ class ClientConnection(asyncio.Protocol):
     # What the parser calls
 
     def on_message_begin(self) -> None:
+        self._in_head = True
+        self._head_bytes = 0
         self._url = b""
         self._headers = []
 
@@ -204,8 +207,6 @@ class ClientConnection(asyncio.Protocol):
             exchange.feed(body)
 
     def on_message_complete(self) -> None:
-        self._in_head = True
-        self._head_bytes = 0
         if self._exchange is not None and not self._upgrading:
             self._exchange.feed_end()
 

@@ -61,13 +61,11 @@ class Door:
         """Answer a client, whatever happens."""
         visit = Visit(client)
         try:
-            path = client.path
-            if not path.isprintable():
-                raise RouteNotFound("The path holds characters that no path has.")  # noqa: TRY301  # one way out
-            if path not in OPEN and not path.startswith(OPEN_PREFIXES):
+            method, path = client.method, client.path
+            endpoint = self._direct.get((method, path))
+            if endpoint is not None or not _is_open(path):
                 visit.identity = self._keyring.identify(client.headers)
-            endpoint = self._direct.get((client.method, path))
-            await (endpoint or self._other(client.method, path))(visit)
+            await (endpoint or self._other(method, path))(visit)
         except ClientLeft:
             visit.status = CLIENT_CLOSED_REQUEST
         except RelayError as error:
@@ -107,6 +105,12 @@ class Door:
                 attempts=visit.trail.attempts,
             )
         )
+
+
+def _is_open(path: str) -> bool:
+    if not path.isprintable():
+        raise RouteNotFound("The path holds characters that no path has.")
+    return path in OPEN or path.startswith(OPEN_PREFIXES)
 
 
 def internal_error(request_id: str) -> InternalError:

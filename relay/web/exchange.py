@@ -7,6 +7,7 @@ is a system call, and a wake-up of the other side, less.
 import asyncio
 import http
 from collections.abc import Callable, Coroutine
+from operator import itemgetter
 from typing import Any, Protocol
 
 from starlette.types import Message, Scope
@@ -27,6 +28,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
 _WITHOUT_BODY = frozenset({204, 304})
 _FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
+_NAME = itemgetter(0)
 _UNTIL_CLOSE, _CHUNKED, _NONE = -1, -2, -3
 _DISCONNECT: Message = {"type": "http.disconnect"}
 
@@ -161,6 +163,8 @@ class Exchange:
         if not pieces:
             return b""
         self._body = []
+        if self._waiting_bytes > HIGH_WATER_BYTES:
+            self._line.resume()
         self._waiting_bytes = 0
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -192,7 +196,7 @@ class Exchange:
 
     def answer(self, status: int, headers: RawHeaders, body: bytes) -> Wait:
         """The whole answer; its length is told here."""
-        self.begin(status, [*headers, (b"content-length", b"%d" % len(body))])
+        self._begin(status, headers, len(body))
         return self.end(body)
 
     def begin(self, status: int, headers: RawHeaders) -> None:
@@ -201,20 +205,17 @@ class Exchange:
         Raises:
             RuntimeError: a header would not be one.
         """
+        self._begin(status, headers, _UNTIL_CLOSE)
+
+    def _begin(self, status: int, headers: RawHeaders, left: int) -> None:
+        if not _FRAMING.isdisjoint(map(_NAME, headers)):
+            headers, left = self._without_framing(headers, left)
         parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-        lines = 2
-        left = _UNTIL_CLOSE
-        for name, value in (*self._line.common_headers, *headers):
-            if name in _FRAMING:
-                if name == b"connection":
-                    self.keep_alive = self.keep_alive and value.lower() != b"close"
-                    continue
-                if name == b"transfer-encoding":
-                    continue
-                left = int(value)
-            parts += (name, b": ", value, b"\r\n")
-            lines += 1
-        if status in _WITHOUT_BODY or self.method == "HEAD":
+        parts += [b"%b: %b\r\n" % pair for pair in self._line.common_headers]
+        parts += [b"%b: %b\r\n" % pair for pair in headers]
+        if left >= 0 and status not in _WITHOUT_BODY:
+            parts.append(b"content-length: %d\r\n" % left)
+        if self.method == "HEAD" or status in _WITHOUT_BODY:
             left = _NONE
         elif left == _UNTIL_CLOSE:
             if self.version == "1.0":
@@ -222,17 +223,24 @@ class Exchange:
             else:
                 left = _CHUNKED
                 parts.append(b"transfer-encoding: chunked\r\n")
-                lines += 1
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
-            lines += 1
         parts.append(b"\r\n")
         head = b"".join(parts)
-        if not head.count(b"\r") == head.count(b"\n") == lines or b"\0" in head:
+        if not head.count(b"\r") == head.count(b"\n") == len(parts) or b"\0" in head:
             raise RuntimeError("a header of the answer holds a line break")
         self.started = True
         self._left = left
         self._head = head
+
+    def _without_framing(self, headers: RawHeaders, left: int) -> tuple[RawHeaders, int]:
+        """How an answer is framed is ours to say, but for its length and its connection's end."""
+        for name, value in headers:
+            if name == b"connection":
+                self.keep_alive = self.keep_alive and value.lower() != b"close"
+            elif name == b"content-length":
+                left = int(value)
+        return [pair for pair in headers if pair[0] not in _FRAMING], left
 
     def write(self, piece: bytes) -> Wait:
         """A piece of its body, and the head if that is still here.

@@ -22,7 +22,7 @@ from relay.upstream import upward
 from relay.web.allowlist import Allowlist, check_path
 from relay.web.presence import Presence, Watch
 from relay.web.reading import StreamedBody, announced_length, read_body, too_large
-from relay.web.replies import Visit, awaited, send_events
+from relay.web.replies import Visit, awaited, pour, send_events
 
 PREFIX = "/v1/"
 
@@ -121,9 +121,7 @@ class Passthrough:
 
 async def _send_bytes(visit: Visit, answer: Answer) -> None:
     await awaited(visit.begin(answer.status, answer.headers))
-    async for piece in answer:
-        if (wait := visit.write(piece)) is not None:
-            await wait
+    await pour(answer, visit.write)
     await awaited(visit.end())
 
 

@@ -124,6 +124,8 @@ class Watch:
         """The body has been read; end the block, from a moment later on, when the client leaves."""
         self._listening = True
         self._client.on_leave = self._left
+        if self._client.gone:
+            self._left()
 
     def look(self, now: float) -> bool:
         """Still open at `now`: hear when the client leaves, or end it when its body is late.

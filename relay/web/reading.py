@@ -163,6 +163,8 @@ def _looks_right(payload: Mapping[str, Any]) -> bool:
 def _message_looks_right(message: object) -> bool:
     if type(message) is not dict or message.get("role") not in _ROLES:
         return False
+    if len(message) == 2 and type(message.get("content")) is str:
+        return True  # as most are
     for name, value in message.items():
         types = _PARTS.get(name)
         if types is not None and type(value) not in types:

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 
 from starlette.types import Message, Scope
@@ -112,8 +112,21 @@ async def send_events(visit: Visit, answer: Answer, *, ping_s: float = 0.0) -> N
 
 
 async def _pass_on(answer: Answer, whole: WholeEvents, write: Callable[[bytes], Wait]) -> None:
+    def write_whole(piece: bytes) -> Wait:
+        out = whole.push(piece)
+        return write(out) if out else None
+
+    await pour(answer, write_whole)
+
+
+async def pour(answer: Answer, sink: Callable[[bytes], Wait]) -> None:
+    """Give an answer's pieces to `sink`, by the answer's own way if it has one."""
+    own: Callable[[Callable[[bytes], Wait]], Awaitable[None]] | None = getattr(answer, "pour", None)
+    if own is not None:
+        await own(sink)
+        return
     async for piece in answer:
-        if (out := whole.push(piece)) and (wait := write(out)) is not None:
+        if (wait := sink(piece)) is not None:
             await wait
 
 
