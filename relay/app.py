@@ -30,6 +30,7 @@ from relay.errors import (
     RelayError,
     RouteNotFound,
 )
+from relay.events import ignore
 from relay.keys import Keyring
 from relay.local import LocalBackend, LocalModel, as_backend, open_local
 from relay.routing import LOCAL, Router
@@ -121,13 +122,20 @@ class Relay:
         settings = self.settings
         keyring = Keyring(key.get_secret_value() for key in settings.api_keys)
         origins = Origins(settings.cors_origins, guarded=not keyring.empty)
-        engine = Engine(self._router, retries=settings.retries, observe=logs.of_attempts())
+        observe = logs.of_requests()
+        engine = Engine(
+            self._router,
+            retries=settings.retries,
+            ask_usage=settings.stream_usage,
+            observe=logs.of_attempts(),
+        )
         models = Models(engine, self._local, default=settings.default_model)
         chat = ChatEndpoint(
             engine,
             self.presence,
             max_body_bytes=settings.max_body_bytes,
             ping_s=settings.ping_s,
+            count=observe is not ignore,
         )
         passthrough = Passthrough(
             engine,
@@ -160,7 +168,7 @@ class Relay:
             direct=direct,
             passthrough=passthrough,
             keyring=keyring,
-            observe=logs.of_requests(),
+            observe=observe,
         )
         self._door = door
         return Cors(

@@ -23,8 +23,8 @@ from tenacity import (
 from relay import history, splice
 from relay.errors import BackendError, InvalidRequest, NothingSent
 from relay.events import AttemptFailed, Observer, ignore
-from relay.routing import Router, Target
-from relay.types import Answer, Call, Completion
+from relay.routing import LOCAL, Router, Target
+from relay.types import Answer, Call, Completion, Usage
 
 RETRY_FIRST_WAIT_S = 0.1
 RETRY_LONGEST_WAIT_S = 2.0
@@ -40,13 +40,25 @@ class Trail:
     target: str = ""
     attempts: int = 0
     upstream_s: float = 0.0
+    usage: Usage | None = None
+    usage_unasked: bool = False
+    """The upstream was asked for the usage of a stream, and the client had not asked."""
 
 
 class Engine:
     """Answers calls from whatever the router names."""
 
-    def __init__(self, router: Router, *, retries: int = 0, observe: Observer = ignore) -> None:
+    def __init__(
+        self,
+        router: Router,
+        *,
+        retries: int = 0,
+        ask_usage: bool = False,
+        observe: Observer = ignore,
+    ) -> None:
+        """`ask_usage`: have upstreams tell the tokens of streams, too."""
         self.router = router
+        self._ask_usage = ask_usage
         self._observe = observe
         self._retrying = AsyncRetrying(
             retry=retry_if_exception_type(NothingSent),
@@ -64,7 +76,7 @@ class Engine:
             InvalidRequest: the conversation cannot be sent as it stands.
             BackendError: nobody answered; the last attempt's failure.
         """
-        target, call = self._prepare(call, target)
+        target, call = self._prepare(call, target, trail)
         return await self._attempt(target, call, trail, target.backend.complete)
 
     @asynccontextmanager
@@ -76,7 +88,7 @@ class Engine:
         Raises:
             InvalidRequest, BackendError: as `complete`, and before anything was given.
         """
-        target, call = self._prepare(call, target)
+        target, call = self._prepare(call, target, trail)
         async with AsyncExitStack() as stack:
 
             async def begin(call: Call) -> Answer:
@@ -84,14 +96,16 @@ class Engine:
 
             yield await self._attempt(target, call, trail, begin)
 
-    def _prepare(self, call: Call, target: Target | None) -> tuple[Target, Call]:
+    def _prepare(self, call: Call, target: Target | None, trail: Trail) -> tuple[Target, Call]:
         target = target or self.router.candidates(call)[0]
         messages = call.payload.get("messages")
         plan = None if messages is None else history.plan(messages, target.history)
         renamed = target.model is not None and target.model != call.model
-        if plan is not None or renamed:
+        unasked = self._ask_usage and call.stream and target.name != LOCAL and _silent(call)
+        trail.usage_unasked = unasked
+        if plan is not None or renamed or unasked:
             try:
-                call = _changed(call, plan, target.model if renamed else None)
+                call = _changed(call, plan, target.model if renamed else None, ask_usage=unasked)
             except RecursionError:  # read a few frames higher up, where it just fitted
                 raise InvalidRequest("The body is nested too deeply.") from None
         return target, call
@@ -132,8 +146,22 @@ class Engine:
             trail.upstream_s += perf_counter() - began
 
 
-def _changed(call: Call, plan: list[int | dict[str, Any]] | None, model: str | None) -> Call:
-    """The call with another conversation or model name; every other byte of its body stays."""
+def _silent(call: Call) -> bool:
+    """Whether a call for a stream of chunks does not ask for its usage."""
+    if "messages" not in call.payload:
+        return False
+    options = call.payload.get("stream_options")
+    return options is None or (isinstance(options, dict) and not options.get("include_usage"))
+
+
+def _changed(
+    call: Call,
+    plan: list[int | dict[str, Any]] | None,
+    model: str | None,
+    *,
+    ask_usage: bool,
+) -> Call:
+    """The call with another conversation, model name or wish; every other byte of it stays."""
     text = call.body.decode()
     places = splice.members(text)
     payload = dict(call.payload)
@@ -145,4 +173,7 @@ def _changed(call: Call, plan: list[int | dict[str, Any]] | None, model: str | N
     if model is not None:
         payload["model"] = model
         edits.append((places["model"], splice.dump(model)))
+    if ask_usage:
+        payload["stream_options"] = {**(payload.get("stream_options") or {}), "include_usage": True}
+        edits.append(splice.member(text, places, "stream_options", payload["stream_options"]))
     return replace(call, payload=payload, body=splice.replace(text, edits))

@@ -6,10 +6,15 @@ An observer is a callable that takes an event; it never blocks and never raises.
 from dataclasses import dataclass
 from typing import Protocol
 
+from relay.types import Usage
+
 
 @dataclass(frozen=True, slots=True)
 class RequestEnded:
-    """One request is over, whatever became of it. Times in seconds."""
+    """One request is over, whatever became of it. Times in seconds.
+
+    `usage` is None when its target told none, or for calls that are only passed on.
+    """
 
     request_id: str
     method: str
@@ -19,6 +24,7 @@ class RequestEnded:
     caller: str
     target: str
     attempts: int
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)

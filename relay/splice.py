@@ -11,7 +11,7 @@ of members with one name the last counts, as it does for parsers.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Place = tuple[int, int]
@@ -46,6 +46,27 @@ def elements(text: str, start: int = 0) -> list[Place]:
         if text[at] == ",":
             at = _skip(text, at + 1)
     return found
+
+
+def member(text: str, places: Mapping[str, Place], name: str, value: Any) -> tuple[Place, str]:
+    """The edit that gives the object of these `places` that member: in its place, or as the last.
+
+    Of an object, only the members that change are written anew.
+    """
+    if name not in places:
+        end = text.rindex("}")
+        return (end, end), f"{', ' if places else ''}{dump(name)}: {dump(value)}"
+    start, end = places[name]
+    old = text[start:end]
+    if not (isinstance(value, dict) and old.startswith("{")):
+        return places[name], dump(value)
+    inner = members(old)
+    edits = [
+        member(old, inner, key, new)
+        for key, new in value.items()
+        if key not in inner or json.loads(old[slice(*inner[key])]) != new
+    ]
+    return places[name], replace(old, edits).decode()
 
 
 def replace(text: str, edits: Iterable[tuple[Place, str]]) -> bytes:

@@ -62,6 +62,20 @@ class Call:
 
 
 @value(frozen=True)
+class Usage:
+    """The tokens of one answer, as its target counted them; the lower ones are parts of the upper.
+
+    `cached_tokens` are of the prompt, `reasoning_tokens` of the completion, `audio_tokens` of both.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_tokens: int = 0
+
+
+@value(frozen=True)
 class Completion:
     """A whole answer: status below 400, the headers that may travel on, the body as it came."""
 

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,23 @@ def test_elements_keep_their_spelling_when_they_are_regrouped() -> None:
     text = '{"messages": [ {"a":1.0} ,{"b" : "\\u00e9"}, 3e2 ]}'
     place = splice.members(text)["messages"]
     assert splice.regroup(text, place, [2, {"new": "é"}, 0]) == '[3e2,{"new":"é"},{"a":1.0}]'
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ('{ "a" : 1.0 }', '{ "a" : 1.0 , "o": {"u":true}}'),
+        ("{}", '{"o": {"u":true}}'),
+        ('{"o": null, "a": 1e0}', '{"o": {"u":true}, "a": 1e0}'),
+        ('{"o": {}, "a": 1}', '{"o": {"u": true}, "a": 1}'),
+        ('{"o": { "k": 1.50 , "u" : false }}', '{"o": { "k": 1.50 , "u" : true }}'),
+        ('{"o": {"u": true}}', '{"o": {"u": true}}'),
+    ],
+)
+def test_a_member_is_set_in_its_place_or_becomes_the_last(text: str, changed: str) -> None:
+    wanted = {**(json.loads(text).get("o") or {}), "u": True}
+    edit = splice.member(text, splice.members(text), "o", wanted)
+    assert splice.replace(text, [edit]).decode() == changed
 
 
 def test_a_lone_surrogate_is_escaped_and_other_text_is_not() -> None:

@@ -101,6 +101,12 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             " model), *, or patterns such as /v1/files* and GET /v1/batches*",
         ),
         Flag("ping_s", "0", "seconds of silence after which a stream gets a comment; 0: never"),
+        Flag(
+            "stream_usage",
+            "false",
+            "ask upstreams for the token counts of streams, for the log; clients who did not ask do"
+            " not see them",
+        ),
     ),
     "Time limits of upstream calls, in seconds": (
         Flag("timeouts.connect_s", "5", "until a connection stands, TLS included"),

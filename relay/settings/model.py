@@ -197,6 +197,11 @@ class Settings(Section):
     ping_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="seconds of silence after which a stream gets a comment; 0: never"
     )
+    stream_usage: bool = Field(
+        False,
+        description="ask upstreams for the token counts of streams, for the log; clients who did"
+        " not ask do not see them",
+    )
     shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
         10.0, description="seconds open answers have to finish after SIGTERM"
     )

@@ -73,7 +73,9 @@ def observer(level: int, name: str) -> Observer:
         return ignore
 
     def observe(event: Event, /) -> None:
-        logger.log(level, name, extra={"fields": asdict(event)})
+        fields = asdict(event)
+        fields |= fields.pop("usage", None) or {}
+        logger.log(level, name, extra={"fields": fields})
 
     return observe
 

@@ -14,6 +14,7 @@ from relay.routing import LOCAL
 from relay.sse import event
 from relay.types import Answer, Call
 from relay.upstream import upward
+from relay.usage import UsageInStream, usage_in_body
 from relay.web.presence import Presence
 from relay.web.reading import check_chat, read_body, read_json
 from relay.web.replies import Visit, awaited, send_events
@@ -22,16 +23,24 @@ from relay.web.replies import Visit, awaited, send_events
 class ChatEndpoint:
     """What is behind the chat route.
 
-    After `ping_s` of silence a stream gets a comment; 0 is never.
+    After `ping_s` of silence a stream gets a comment; 0 is never. `count`: somebody wants to know
+    the tokens of answers.
     """
 
     def __init__(
-        self, engine: Engine, presence: Presence, *, max_body_bytes: int, ping_s: float
+        self,
+        engine: Engine,
+        presence: Presence,
+        *,
+        max_body_bytes: int,
+        ping_s: float,
+        count: bool,
     ) -> None:
         self._engine = engine
         self._presence = presence
         self._max_body_bytes = max_body_bytes
         self._ping_s = ping_s
+        self._count = count
 
     async def __call__(self, visit: Visit) -> None:
         streaming = False
@@ -43,6 +52,8 @@ class ChatEndpoint:
                     await self._stream(call, visit)
                 else:
                     answer = await self._engine.complete(call, visit.trail)
+                    if self._count:
+                        visit.trail.usage = usage_in_body(answer.body)
                     wait = visit.answer(answer.status, answer.headers, answer.body)
                     if wait is not None:
                         await wait
@@ -70,8 +81,14 @@ class ChatEndpoint:
         async with self._engine.stream(call, visit.trail) as answer:
             if visit.trail.target == LOCAL:
                 await self._send_local(visit, answer)
-            else:
-                await send_events(visit, answer, ping_s=self._ping_s)
+                return
+            strip = visit.trail.usage_unasked
+            usage = UsageInStream(strip=strip) if strip or self._count else None
+            try:
+                await send_events(visit, answer, ping_s=self._ping_s, usage=usage)
+            finally:
+                if usage is not None:
+                    visit.trail.usage = usage.usage
 
     async def _send_local(self, visit: Visit, answer: Answer) -> None:
         reply = EventSourceResponse(

@@ -103,6 +103,7 @@ class Door:
                 caller=visit.identity.name,
                 target=visit.trail.target,
                 attempts=visit.trail.attempts,
+                usage=visit.trail.usage,
             )
         )
 

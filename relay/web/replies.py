@@ -11,6 +11,7 @@ from relay.engine import Trail
 from relay.errors import RelayError, UpstreamStatus
 from relay.sse import WholeEvents
 from relay.types import ANONYMOUS, Answer, Identity, RawHeaders
+from relay.usage import UsageInStream
 from relay.web.client import Client, Wait
 from relay.web.pings import Pings, takes_comments
 
@@ -89,10 +90,12 @@ def visit(scope: Scope) -> Visit:
     return found
 
 
-async def send_events(visit: Visit, answer: Answer, *, ping_s: float = 0.0) -> None:
+async def send_events(
+    visit: Visit, answer: Answer, *, ping_s: float = 0.0, usage: UsageInStream | None = None
+) -> None:
     """An upstream's stream of events. When it breaks off, what was sent of it ends an event.
 
-    After `ping_s` of silence it gets a comment; 0 is never.
+    After `ping_s` of silence it gets a comment; 0 is never. `usage` sees all of it.
 
     Raises: the `RelayError` of the answer, which is for the caller to tell in a last event.
     """
@@ -101,19 +104,27 @@ async def send_events(visit: Visit, answer: Answer, *, ping_s: float = 0.0) -> N
     try:
         if ping_s and takes_comments(answer.headers):
             with Pings(visit.write, every_s=ping_s, between=lambda: whole.between) as pings:
-                await _pass_on(answer, whole, pings.write)
+                await _pass_on(answer, whole, usage, pings.write)
         else:
-            await _pass_on(answer, whole, visit.write)
+            await _pass_on(answer, whole, usage, visit.write)
     except RelayError:
         if not whole.between:  # a huge event was let through in part; end it
             await awaited(visit.write(b"\n\n"))
         raise
-    await awaited(visit.end(whole.tail()))
+    tail = whole.tail()
+    await awaited(visit.end(usage.push(tail) if usage is not None else tail))
 
 
-async def _pass_on(answer: Answer, whole: WholeEvents, write: Callable[[bytes], Wait]) -> None:
+async def _pass_on(
+    answer: Answer,
+    whole: WholeEvents,
+    usage: UsageInStream | None,
+    write: Callable[[bytes], Wait],
+) -> None:
     def write_whole(piece: bytes) -> Wait:
         out = whole.push(piece)
+        if usage is not None:
+            out = usage.push(out)
         return write(out) if out else None
 
     await pour(answer, write_whole)

@@ -36,6 +36,78 @@ def leave(relay: RunningRelay, *, streamed: bool, when: Any) -> None:
         when()
 
 
+ASKING: list[tuple[dict[str, Any], Any]] = [
+    ({}, {"include_usage": True}),
+    ({"stream_options": None}, {"include_usage": True}),
+    ({"stream_options": {}}, {"include_usage": True}),
+    (
+        {"stream_options": {"include_usage": False, "x": 1.5}},
+        {"include_usage": True, "x": 1.5},
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "asked"), ASKING)
+@pytest.mark.parametrize("place", ["at the end", "first", "beside a choice", "null everywhere"])
+def test_9_usage_is_asked_for_and_the_client_who_did_not_ask_does_not_see_it(
+    start_relay: StartRelay,
+    upstream: FakeUpstream,
+    caplog: pytest.LogCaptureFixture,
+    fields: dict[str, Any],
+    asked: dict[str, Any],
+    place: str,
+) -> None:
+    caplog.set_level("DEBUG", logger="relay")
+    usage = {"choices": [], "usage": transcripts.USAGE}
+    told = transcripts.event(usage)
+    events = transcripts.chat_stream(["a", "b"])
+    expected = list(events)
+    if place == "at the end":
+        events.insert(-1, told)
+    elif place == "first":
+        events.insert(0, told)
+    elif place == "beside a choice":
+        events[1] = expected[1] = events[1].replace(
+            b'"choices"', b'"usage":{"prompt_tokens":3,"completion_tokens":5},"choices"'
+        )
+    else:
+        events = [event.replace(b'"choices"', b'"usage":null,"choices"') for event in events]
+        expected = list(events)
+        events.insert(-1, told)
+    upstream.answer(Script(pieces=events, headers=STREAM))
+    relay = start_relay(upstream_url=upstream.url, stream_usage=True)
+    answer = relay.ask(stream=True, **fields)
+    assert answer.content == b"".join(expected)
+    assert json.loads(upstream.requests[0].body)["stream_options"] == asked
+    relay.stop()
+    ended = [record.__dict__["fields"] for record in caplog.records if "fields" in record.__dict__]
+    [tokens] = [fields for fields in ended if fields["path"] == "/v1/chat/completions"]
+    assert (tokens["prompt_tokens"], tokens["completion_tokens"]) == (3, 5)
+
+
+def test_9_who_asks_for_usage_gets_it_and_his_bytes_are_not_touched(
+    start_relay: StartRelay, upstream: FakeUpstream
+) -> None:
+    events = transcripts.chat_stream(["a"])
+    events.insert(-1, transcripts.event({"choices": [], "usage": transcripts.USAGE}))
+    upstream.answer(Script(pieces=events, headers=STREAM))
+    relay = start_relay(upstream_url=upstream.url, stream_usage=True)
+    body = json.dumps(chat(stream=True, stream_options={"include_usage": True}), indent=1).encode()
+    answer = relay.http.post(
+        "/v1/chat/completions", content=body, headers={"content-type": "application/json"}
+    )
+    assert answer.content == b"".join(events)
+    assert upstream.requests[0].body == body
+
+
+def test_9_nothing_is_asked_for_unless_somebody_wants_to_know(
+    remote: RunningRelay, upstream: FakeUpstream
+) -> None:
+    upstream.answer(Script(pieces=transcripts.chat_stream(["a"]), headers=STREAM))
+    remote.ask(stream=True)
+    assert "stream_options" not in json.loads(upstream.requests[0].body)
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 def test_2_leaving_before_the_head_closes_the_upstream(
     remote: RunningRelay, upstream: FakeUpstream, streamed: bool
