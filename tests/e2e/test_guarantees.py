@@ -9,7 +9,9 @@ import asyncio
 import json
 import random
 import socket
+import threading
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import httpx
@@ -276,6 +278,45 @@ def test_13_nothing_grows_over_thousands_of_streams(tmp_path: Path, upstream: Fa
         asyncio.run(storm(root, 3000))
         assert memory_kb() < memory + 6_000  # a leak of 2 kB a stream would show
         _until(lambda: descriptors() <= open_files + 5)
+
+
+def test_15_a_request_costs_no_more_work_among_many(
+    start_relay: StartRelay, upstream: FakeUpstream
+) -> None:
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _arg: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    threading.setprofile(count)  # work is counted in calls of functions: they do not depend on time
+    try:
+        relay = start_relay(upstream_url=upstream.url)
+    finally:
+        threading.setprofile(None)
+
+    def calls_per_request(in_flight: int, rounds: int) -> float:
+        limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
+
+        async def ask_all() -> int:
+            async with httpx.AsyncClient(limits=limits, timeout=60, trust_env=False) as client:
+
+                async def ask() -> None:
+                    for _ in range(rounds):
+                        answer = await client.post(f"{relay.url}/chat/completions", json=chat())
+                        assert answer.status_code == 200
+
+                await asyncio.gather(*(ask() for _ in range(in_flight)))  # opens the connections
+                before = calls
+                await asyncio.gather(*(ask() for _ in range(in_flight)))
+                return calls - before
+
+        return asyncio.run(ask_all()) / (in_flight * rounds)
+
+    alone = calls_per_request(16, 4)
+    among_many = calls_per_request(128, 2)
+    assert 50 < alone < 500
+    assert among_many < alone * 1.1
 
 
 def test_16_nothing_in_a_request_chooses_where_it_goes(
