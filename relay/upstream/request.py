@@ -11,6 +11,8 @@ from relay.types import Call
 HAVE_BODIES = frozenset({"POST", "PUT", "PATCH"})
 """Methods whose requests state their length even when that is zero (RFC 9110, 8.6)."""
 
+REMEMBERED_LINES = 100
+
 _OURS = frozenset(
     {
         b"accept-encoding",
@@ -35,6 +37,7 @@ class RequestHead:
         fixed = {b"host": _host(settings.base_url), b"accept-encoding": b"identity"}
         for name, secret in settings.headers.items():
             fixed[name.lower().encode()] = secret.get_secret_value().encode()
+        self._lines: dict[tuple[str, str], bytes] = {}
         self._ours = _OURS | fixed.keys()
         self._path = _target(url.path).encode() + b"/"
         endings = []
@@ -43,6 +46,13 @@ class RequestHead:
             endings.append(_start_of_headers(bearer | fixed))
         self._starts = itertools.cycle(endings or [_start_of_headers(fixed)])
 
+    def _line(self, call: Call) -> bytes:
+        """What stands before the version; that of a path without a query is remembered."""
+        line = b"%b %b%b" % (call.method.encode(), self._path, _target(call.path).encode())
+        if len(self._lines) < REMEMBERED_LINES and "?" not in call.path:
+            self._lines[call.method, call.path] = line
+        return line
+
     def write(self, call: Call) -> bytes:
         """Everything up to the empty line, and that.
 
@@ -50,7 +60,7 @@ class RequestHead:
             UpstreamProtocol: the call holds a line break where HTTP allows none.
         """
         start, lines = next(self._starts)
-        parts = [call.method.encode(), b" ", self._path, _target(call.path).encode(), start]
+        parts = [self._lines.get((call.method, call.path)) or self._line(call), start]
         ours = self._ours
         headers = [b"%b: %b\r\n" % pair for pair in call.headers if pair[0] not in ours]
         parts += headers
