@@ -35,6 +35,16 @@ ANONYMOUS = Identity("anonymous")
 
 
 @value(frozen=True)
+class TimeLimits:
+    """The four time limits of one call, in seconds."""
+
+    connect_s: float
+    first_byte_s: float
+    idle_s: float
+    total_s: float
+
+
+@value(frozen=True)
 class Call:
     """One request to a model API.
 
@@ -59,6 +69,8 @@ class Call:
     method: str = "POST"
     content: AsyncIterable[bytes] | None = None
     content_length: int | None = None
+    limits: TimeLimits | None = None
+    """In place of the upstream's own."""
 
 
 @value(frozen=True)

@@ -114,6 +114,39 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("timeouts.idle_s", "60", "between two pieces of an answer"),
         Flag("timeouts.total_s", "600", "for the whole call, retries included"),
     ),
+    "The most that a request may ask for (x-relay-timeouts); default: what is set above": (
+        Flag("longest_timeouts.connect_s", "", "until a connection stands"),
+        Flag("longest_timeouts.first_byte_s", "", "until the answer's first bytes"),
+        Flag("longest_timeouts.idle_s", "", "between two pieces of an answer"),
+        Flag("longest_timeouts.total_s", "", "for the whole call, retries included"),
+    ),
+    "What happens when an upstream fails": (
+        Flag(
+            "max_retry_after_s",
+            "10",
+            "longest retry-after of an upstream that is waited for, seconds",
+        ),
+        Flag(
+            "offline.probe_s",
+            "2",
+            "seconds between two looks for an upstream while the network is away",
+        ),
+        Flag(
+            "offline.return_after_s",
+            "3",
+            "seconds an upstream must have been within reach before calls go back",
+        ),
+        Flag(
+            "state_file",
+            "relay.state.json",
+            "where a mode that was set by hand is kept over restarts",
+        ),
+        Flag(
+            "watch_config",
+            "false",
+            "apply relay.toml as soon as it changes; else on SIGHUP, relay reload",
+        ),
+    ),
     "Memory and logs": (
         Flag("database_url", "sqlite:///relay.db", "where keys and usage are kept"),
         Flag("redis_url", "", "shared counters for many replicas"),

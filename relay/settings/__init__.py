@@ -6,29 +6,26 @@ A field `port` is `port` in `relay.toml`, `RELAY_PORT` in the environment and `-
 nested names join with two underscores (`RELAY_TIMEOUTS__CONNECT_S`). A secret is a value,
 `env:NAME` or `file:PATH`. A wrong or unknown setting is a `SettingsError` of one readable text.
 
-    values.py    what one setting may be        names.py      what they are called; .env.example
-    model.py     all of them, and their rules   sources.py    reading, merging, reporting
+    values.py     what one setting may be       model.py      all of them, and their rules
+    upstream.py   those of an upstream          names.py      what they are called; .env.example
+    routes.py     those of a model              sources.py    reading, merging, reporting
 """
 
-from relay.settings.model import (
-    History,
-    Mode,
-    ModelSettings,
-    Settings,
-    TargetSettings,
-    Timeouts,
-    UpstreamSettings,
-    is_loopback,
-)
+from relay.settings.model import Mode, Settings, is_loopback
 from relay.settings.names import env_example, leaves, variable
+from relay.settings.routes import History, ModelSettings, OfflineSettings, TargetSettings
 from relay.settings.sources import SettingsError, load_settings
+from relay.settings.upstream import BreakerSettings, SomeTimeouts, Timeouts, UpstreamSettings
 
 __all__ = [
+    "BreakerSettings",
     "History",
     "Mode",
     "ModelSettings",
+    "OfflineSettings",
     "Settings",
     "SettingsError",
+    "SomeTimeouts",
     "TargetSettings",
     "Timeouts",
     "UpstreamSettings",

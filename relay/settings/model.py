@@ -3,107 +3,23 @@
 import ipaddress
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, FilePath, model_validator
+from pydantic import Field, model_validator
 
 from relay.settings.nearest import did_you_mean
-from relay.settings.values import Address, BaseUrl, Names, Patterns, Proxy, Seconds, Secret, Secrets
+from relay.settings.routes import History, ModelSettings, OfflineSettings
+from relay.settings.upstream import Section, SomeTimeouts, Timeouts, UpstreamSettings
+from relay.settings.values import Address, BaseUrl, Names, Patterns, Seconds, Secret, Secrets
 
 Mode = Literal["auto", "remote", "local"]
-History = Literal["normalize", "reject", "passthrough"]
 
 LOCAL = "local"
 """The name under which the local model appears among the targets."""
 
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
-
-
-class Section(BaseModel):
-    """A table of `relay.toml`; an unknown name in it is an error."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), hide_input_in_errors=True
-    )
-
-
-class Timeouts(Section):
-    """The four time limits of an upstream call, in seconds."""
-
-    connect_s: Seconds = Field(5.0, description="until a connection stands, TLS included")
-    first_byte_s: Seconds = Field(
-        60.0, description="from the sent request until the answer's first bytes"
-    )
-    idle_s: Seconds = Field(60.0, description="between two pieces of an answer")
-    total_s: Seconds = Field(600.0, description="for the whole call, retries included")
-
-
-class UpstreamSettings(Section):
-    """One OpenAI-format server (`[[upstreams]]`)."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
-    base_url: BaseUrl
-    api_keys: Secrets = ()
-    kind: Literal["openai"] = "openai"
-    timeouts: Timeouts = Timeouts()
-    max_parallel: Annotated[int, Field(ge=1)] = 1000
-    max_idle: Annotated[int, Field(ge=0)] = Field(
-        100, description="connections that are kept open while there is nothing to ask"
-    )
-    headers: dict[str, Secret] = Field(
-        default_factory=dict, description="sent with every call, such as openai-organization"
-    )
-    ca_file: FilePath | None = Field(
-        None, description="certificates (PEM) to trust, instead of the system's"
-    )
-    cert_file: FilePath | None = Field(
-        None, description="certificate (PEM) that the relay shows; the key may stand in it, too"
-    )
-    key_file: FilePath | None = Field(None, description="the key (PEM) of cert_file")
-    proxy: Proxy | None = Field(
-        None, repr=False, description="http://, https://, socks5:// or socks5h:// on the way there"
-    )
-    http2: bool = Field(False, description="speak HTTP/2 where the upstream can")
-    transport: Annotated[str, Field(pattern=r"^(auto|direct|httpx|[\w.]+:[\w.]+)$")] = Field(
-        "auto",
-        description="direct (the fast client), httpx, package.module:attribute (a transport of"
-        " httpx), or auto: direct where it can do what is asked",
-    )
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "UpstreamSettings":
-        if self.key_file and not self.cert_file:
-            raise ValueError("key_file is the key of cert_file: set that, too")
-        special = [name for name in ("proxy", "http2") if getattr(self, name)]
-        if special and self.transport not in ("auto", "httpx"):
-            raise ValueError(
-                f"transport '{self.transport}' does not do {' and '.join(special)}: "
-                "leave it at 'auto', or set 'httpx'"
-            )
-        return self
-
-
-class TargetSettings(Section):
-    """Where a model's calls go: an upstream by name, or the local model."""
-
-    upstream: str | None = None
-    local: bool = False
-    model: str | None = Field(None, description="the id the target knows; default: as asked")
-
-    @model_validator(mode="after")
-    def _one_place(self) -> "TargetSettings":
-        if (self.upstream is None) != self.local:
-            raise ValueError("a target names either an upstream or local = true")
-        return self
-
-
-class ModelSettings(Section):
-    """A model that clients may name (`[[models]]`); `*` and `vendor/*` are patterns."""
-
-    id: Annotated[str, Field(min_length=1)]
-    targets: Annotated[tuple[TargetSettings, ...], Field(min_length=1, max_length=1)]
-    history: History | None = None
 
 
 class Settings(Section):
@@ -175,6 +91,21 @@ class Settings(Section):
         " passthrough",
     )
     timeouts: Timeouts = Field(Timeouts(), description="time limits of upstream calls")
+    longest_timeouts: SomeTimeouts = Field(
+        SomeTimeouts(),
+        description="what x-relay-timeouts of a request may ask for; default: no more than is set",
+    )
+    max_retry_after_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        10.0, description="longest retry-after of an upstream that is waited for, seconds"
+    )
+    offline: OfflineSettings = Field(OfflineSettings(), description="how auto mode changes sides")
+    state_file: Path = Field(
+        Path("relay.state.json"),
+        description="where a mode that was set by hand is kept over restarts",
+    )
+    watch_config: bool = Field(
+        False, description="apply relay.toml as soon as it changes; else on SIGHUP, relay reload"
+    )
     retries: Annotated[int, Field(ge=0, le=10)] = Field(
         2, description="times a call is sent again when nothing of it can have arrived"
     )
@@ -250,12 +181,13 @@ class Settings(Section):
             yield "mode is 'remote', but there is no upstream: set RELAY_UPSTREAM_URL"
 
     def _model_faults(self) -> Iterator[str]:
-        for name, times in Counter(model.id for model in self.models).items():
+        ids = Counter(name for model in self.models for name in (model.id, *model.aliases))
+        for name, times in ids.items():
             if times > 1:
                 yield f"{times} models have the id '{name}': give each its own id"
         known = [upstream.name for upstream in self.all_upstreams()]
         for model in self.models:
-            for target in model.targets:
+            for target in model.all_targets():
                 if target.upstream is not None and target.upstream not in known:
                     yield (
                         f"model '{model.id}' goes to the upstream '{target.upstream}', "

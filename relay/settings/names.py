@@ -2,7 +2,8 @@
 
 from typing import Any, get_args
 
-from relay.settings.model import Settings, Timeouts
+from relay.settings.model import Settings
+from relay.settings.upstream import Section
 
 PREFIX = "RELAY_"
 
@@ -19,8 +20,9 @@ def leaves() -> dict[str, Any]:
     """Every field by its dotted path, with pydantic's description of it."""
     found: dict[str, Any] = {}
     for name, info in Settings.model_fields.items():
-        if name == "timeouts":
-            found |= {f"{name}.{sub}": detail for sub, detail in Timeouts.model_fields.items()}
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            found |= {f"{name}.{sub}": detail for sub, detail in kind.model_fields.items()}
         else:
             found[name] = info
     return found

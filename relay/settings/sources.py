@@ -21,15 +21,11 @@ from dotenv.parser import parse_stream
 from pydantic import BaseModel, ValidationError
 
 from relay.schema import field_path
-from relay.settings.model import (
-    ModelSettings,
-    Settings,
-    TargetSettings,
-    Timeouts,
-    UpstreamSettings,
-)
+from relay.settings.model import Settings
 from relay.settings.names import PREFIX, TABLES, leaves, variable
 from relay.settings.nearest import did_you_mean
+from relay.settings.routes import ModelSettings, OfflineSettings, TargetSettings
+from relay.settings.upstream import BreakerSettings, SomeTimeouts, Timeouts, UpstreamSettings
 from relay.settings.values import VARIABLES
 
 CONFIG_VARIABLE = "RELAY_CONFIG"
@@ -177,6 +173,11 @@ def _unknown(variables: Mapping[str, str], where: str = "") -> list[str]:
 
 _SECTIONS: dict[str, type[BaseModel]] = {
     "timeouts": Timeouts,
+    "longest_timeouts": SomeTimeouts,
+    "offline": OfflineSettings,
+    "breaker": BreakerSettings,
+    "fallback": TargetSettings,
+    "context_fallback": TargetSettings,
     "upstreams": UpstreamSettings,
     "models": ModelSettings,
     "targets": TargetSettings,
