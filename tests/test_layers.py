@@ -18,8 +18,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("errors", "types", "schema"),
     ("history", "sse", "splice", "settings", "plugins", "events"),
-    ("usage",),
-    ("stores",),
+    ("stores", "usage", "dialects"),
     ("keys", "limits", "ledger", "prices", "telemetry", "upstream", "local"),
     ("routing",),
     ("engine",),
