@@ -83,12 +83,13 @@ class Relay:
             upstream.name: open_upstream(upstream) for upstream in settings.all_upstreams()
         }
         self._local = self._open_local(local)
-        self._router = Router(
+        self.router = Router(
             mode=settings.mode,
             upstreams=self._upstreams,
             local=self._local,
             models=settings.models,
             history=settings.history,
+            settings=settings.all_upstreams(),
         )
         self._layers = self._build()
 
@@ -103,7 +104,7 @@ class Relay:
 
     def state(self) -> str:
         """`ready`, or what is missing."""
-        if self._router.serving == LOCAL and self._local is not None:
+        if self.router.serving == LOCAL and self._local is not None:
             return self._local.state()
         return "ready"
 
@@ -114,7 +115,7 @@ class Relay:
         needed = (
             settings.mode == "local"
             or not self._upstreams
-            or any(target.local for model in settings.models for target in model.targets)
+            or any(target.local for model in settings.models for target in model.all_targets())
         )
         return open_local(settings.local, settings) if needed else None
 
@@ -124,9 +125,11 @@ class Relay:
         origins = Origins(settings.cors_origins, guarded=not keyring.empty)
         observe = logs.of_requests()
         engine = Engine(
-            self._router,
+            self.router,
             retries=settings.retries,
             ask_usage=settings.stream_usage,
+            max_retry_after_s=settings.max_retry_after_s,
+            longest=settings.longest_timeouts,
             observe=logs.of_attempts(),
         )
         models = Models(engine, self._local, default=settings.default_model)

@@ -1,48 +1,34 @@
-"""The one owner of attempts: takes a call to its target, and again when that is safe.
+"""The one owner of attempts: takes a call to a target, and on to others when that is safe.
 
-    call --history, model alias--> what the target gets --attempts--> Completion | Answer
+    call --history, model alias, usage--> what a target gets --attempts--> Completion | Answer
 
-A stream is committed when its first bytes are in hand; until then an attempt may be repeated, after
-that nothing is. Only a failure before anything was sent (`NothingSent`) is repeated on the same
-target; tenacity says how often and how long to wait between.
+A stream is committed when its first bytes are in hand; until then another attempt may follow, after
+that nothing does. What follows a failure is decided in course.py; tenacity says how often at most
+and how long to wait. The usual case, a first attempt that succeeds, pays for none of it.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+import math
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_exponential_jitter,
-)
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
 from relay import history, splice
-from relay.errors import BackendError, InvalidRequest, NothingSent
+from relay.attempts import Ask, Hedge, Opened, Result, Trail
+from relay.course import Course, judge
+from relay.errors import BackendError, InvalidRequest
 from relay.events import AttemptFailed, Observer, ignore
-from relay.routing import LOCAL, Router, Target
-from relay.types import Answer, Call, Completion, Usage
+from relay.flights import Flights
+from relay.routing import LOCAL, Route, Router, Target
+from relay.settings import SomeTimeouts
+from relay.types import Answer, Call, Completion, TimeLimits
 
-RETRY_FIRST_WAIT_S = 0.1
-RETRY_LONGEST_WAIT_S = 2.0
-RETRY_JITTER_S = 0.1
-
-Result = TypeVar("Result")
-
-
-@dataclass(slots=True)
-class Trail:
-    """What one request went through; filled in as it goes, read when its head is written."""
-
-    target: str = ""
-    attempts: int = 0
-    upstream_s: float = 0.0
-    usage: Usage | None = None
-    usage_unasked: bool = False
-    """The upstream was asked for the usage of a stream, and the client had not asked."""
+MAX_ATTEMPTS = 50
+"""More than any course has; the last word against going in circles."""
 
 
 class Engine:
@@ -54,20 +40,18 @@ class Engine:
         *,
         retries: int = 0,
         ask_usage: bool = False,
+        max_retry_after_s: float = 10.0,
+        longest: SomeTimeouts | None = None,
         observe: Observer = ignore,
     ) -> None:
         """`ask_usage`: have upstreams tell the tokens of streams, too."""
         self.router = router
+        self._retries = retries
         self._ask_usage = ask_usage
+        self._max_retry_after_s = max_retry_after_s
+        self._longest = (longest or SomeTimeouts()).model_dump(exclude_none=True)
         self._observe = observe
-        self._retrying = AsyncRetrying(
-            retry=retry_if_exception_type(NothingSent),
-            stop=stop_after_attempt(retries + 1),
-            wait=wait_exponential_jitter(
-                multiplier=RETRY_FIRST_WAIT_S, max=RETRY_LONGEST_WAIT_S, jitter=RETRY_JITTER_S
-            ),
-            reraise=True,
-        )
+        self._flights: Flights[tuple[Completion, Trail]] = Flights()
 
     async def complete(self, call: Call, trail: Trail, target: Target | None = None) -> Completion:
         """The whole answer, from `target` or from where the router sends the call.
@@ -76,8 +60,10 @@ class Engine:
             InvalidRequest: the conversation cannot be sent as it stands.
             BackendError: nobody answered; the last attempt's failure.
         """
-        target, call = self._prepare(call, target, trail)
-        return await self._attempt(target, call, trail, target.backend.complete)
+        route = self.router.route(call) if target is None else Route((target,))
+        if route.single_flight and call.content is None:
+            return await self._share(route, call, trail)
+        return await self._attempts(self._ask, route, call, trail)
 
     @asynccontextmanager
     async def stream(
@@ -88,16 +74,122 @@ class Engine:
         Raises:
             InvalidRequest, BackendError: as `complete`, and before anything was given.
         """
-        target, call = self._prepare(call, target, trail)
-        async with AsyncExitStack() as stack:
+        route = self.router.route(call) if target is None else Route((target,))
+        opened = await self._attempts(self._open, route, call, trail)
+        trail.usage_unasked = opened.unasked
+        try:
+            yield opened.answer
+        finally:
+            await opened.close()
 
-            async def begin(call: Call) -> Answer:
-                return await stack.enter_async_context(target.backend.stream(call))
+    async def _share(self, route: Route, call: Call, trail: Trail) -> Completion:
+        """One upstream call for all that ask the same at the same time, with the same key."""
 
-            yield await self._attempt(target, call, trail, begin)
+        async def fly() -> tuple[Completion, Trail]:
+            shared = Trail()
+            return await self._attempts(self._ask, route, call, shared), shared
 
-    def _prepare(self, call: Call, target: Target | None, trail: Trail) -> tuple[Target, Call]:
-        target = target or self.router.candidates(call)[0]
+        key = (call.identity.name, call.path, call.body)
+        answer, shared = await self._flights.join(key, fly)
+        trail.target, trail.attempts = shared.target, shared.attempts
+        trail.upstream_s = shared.upstream_s
+        return answer
+
+    async def _attempts(self, ask: Ask[Result], route: Route, call: Call, trail: Trail) -> Result:
+        targets = route.course(call)
+        began = perf_counter()
+        if route.hedge_after_s is None or len(targets) == 1:
+            target, left = targets[0], targets[1:]
+            try:
+                return await ask(target, call, trail)
+            except BackendError as exc:
+                failure = exc
+        else:
+            hedge = Hedge(ask, targets[:2], call, trail, self._observe)
+            try:
+                return await hedge.run(route.hedge_after_s)
+            except BackendError as exc:
+                failure = exc
+            target, left = targets[hedge.asked - 1], targets[hedge.asked :]
+        limits = self._limits(target, call) or target.usual
+        course = Course(
+            self.router,
+            route,
+            target,
+            deque(left),
+            call,
+            retries=self._retries,
+            max_retry_after_s=self._max_retry_after_s,
+            ends_at=began + (limits.total_s if limits is not None else math.inf),
+        )
+        return await self._go_on(ask, course, trail, failure)
+
+    async def _go_on(
+        self, ask: Ask[Result], course: Course, trail: Trail, failure: BackendError
+    ) -> Result:
+        """Further attempts; the loop begins with the one that has failed already."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(course.goes_on_after),
+            wait=course.wait,
+            stop=stop_after_attempt(MAX_ATTEMPTS),
+            reraise=True,
+        )
+        async for attempt in retrying:
+            with attempt:
+                if attempt.retry_state.attempt_number == 1:
+                    raise failure
+                return await ask(course.target, course.within_time(), trail)
+        raise AssertionError("tenacity re-raises the last failure")  # pragma: no cover
+
+    async def _ask(self, target: Target, call: Call, trail: Trail) -> Completion:
+        """One attempt at a whole answer."""
+        call = self._prepared(target, call, trail)
+        health = target.health
+        health.begin()
+        began = perf_counter()
+        try:
+            answer = await target.backend.complete(call)
+        except BackendError as exc:
+            self._failed(target, call, trail, exc)
+            raise
+        finally:
+            health.end()
+            ended = perf_counter()
+            trail.upstream_s += ended - began
+        health.answered(ended - began, ended)
+        return answer
+
+    async def _open(self, target: Target, call: Call, trail: Trail) -> Opened:
+        """One attempt at a stream, up to its first bytes."""
+        call = self._prepared(target, call, trail)
+        health = target.health
+        health.begin()
+        began = perf_counter()
+        context = target.backend.stream(call)
+        try:
+            answer = await context.__aenter__()
+        except BaseException as exc:
+            health.end()
+            if isinstance(exc, BackendError):
+                self._failed(target, call, trail, exc)
+            raise
+        finally:
+            ended = perf_counter()
+            trail.upstream_s += ended - began
+        health.answered(ended - began, ended)
+        return Opened(context, answer, target, unasked=trail.usage_unasked)
+
+    def _failed(self, target: Target, call: Call, trail: Trail, failure: BackendError) -> None:
+        judge(target, failure)
+        self._observe(AttemptFailed(call.request_id, target.name, trail.attempts, failure.message))
+
+    def _prepared(self, target: Target, call: Call, trail: Trail) -> Call:
+        """What that target gets; from here on it counts as an attempt.
+
+        Raises:
+            InvalidRequest: the conversation cannot be sent as it stands.
+        """
+        trail.target = target.name
         messages = call.payload.get("messages")
         plan = None if messages is None else history.plan(messages, target.history)
         renamed = target.model is not None and target.model != call.model
@@ -108,42 +200,21 @@ class Engine:
                 call = _changed(call, plan, target.model if renamed else None, ask_usage=unasked)
             except RecursionError:  # read a few frames higher up, where it just fitted
                 raise InvalidRequest("The body is nested too deeply.") from None
-        return target, call
-
-    async def _attempt(
-        self,
-        target: Target,
-        call: Call,
-        trail: Trail,
-        ask: Callable[[Call], Awaitable[Result]],
-    ) -> Result:
-        trail.target = target.name
-        try:
-            return await self._once(call, trail, ask)
-        except BackendError as exc:
-            if not isinstance(exc, NothingSent):
-                raise
-            first = exc
-        # The usual case pays for none of this; the loop begins with the attempt already made.
-        async for attempt in self._retrying.copy():
-            with attempt:
-                if attempt.retry_state.attempt_number == 1:
-                    raise first
-                return await self._once(call, trail, ask)
-        raise AssertionError("tenacity re-raises the last failure")  # pragma: no cover
-
-    async def _once(
-        self, call: Call, trail: Trail, ask: Callable[[Call], Awaitable[Result]]
-    ) -> Result:
+        if target.limits is not None or call.timeouts is not None:
+            call = replace(call, limits=self._limits(target, call))
         trail.attempts += 1
-        began = perf_counter()
-        try:
-            return await ask(call)
-        except BackendError as exc:
-            self._observe(AttemptFailed(call.request_id, trail.target, trail.attempts, exc.message))
-            raise
-        finally:
-            trail.upstream_s += perf_counter() - began
+        return call
+
+    def _limits(self, target: Target, call: Call) -> TimeLimits | None:
+        """The limits of a call there, if they are not the upstream's own."""
+        limits = target.limits or target.usual
+        if limits is None or call.timeouts is None:
+            return target.limits
+        granted = {}
+        for name, seconds in call.timeouts.items():
+            most = self._longest.get(name, getattr(limits, name))
+            granted[name] = min(seconds, most)
+        return replace(limits, **granted)
 
 
 def _silent(call: Call) -> bool:
@@ -155,11 +226,7 @@ def _silent(call: Call) -> bool:
 
 
 def _changed(
-    call: Call,
-    plan: list[int | dict[str, Any]] | None,
-    model: str | None,
-    *,
-    ask_usage: bool,
+    call: Call, plan: list[int | dict[str, Any]] | None, model: str | None, *, ask_usage: bool
 ) -> Call:
     """The call with another conversation, model name or wish; every other byte of it stays."""
     text = call.body.decode()

@@ -143,6 +143,8 @@ class BackendError(RelayError):
 
     status = 502
     type = "upstream_error"
+    another_key: bool = False
+    """One key of the upstream failed, and it has another that may be tried at once."""
 
 
 class NothingSent(Exception):

@@ -37,7 +37,16 @@ class AttemptFailed:
     error: str
 
 
-Event = RequestEnded | AttemptFailed
+@dataclass(frozen=True, slots=True)
+class AttemptLost:
+    """One of two attempts at the same time was cancelled, since the other had answered."""
+
+    request_id: str
+    target: str
+    attempt: int
+
+
+Event = RequestEnded | AttemptFailed | AttemptLost
 
 
 class Observer(Protocol):

@@ -69,8 +69,10 @@ class Call:
     method: str = "POST"
     content: AsyncIterable[bytes] | None = None
     content_length: int | None = None
+    timeouts: Mapping[str, float] | None = None
+    """What the request asked for, by name, in seconds; each target grants its own."""
     limits: TimeLimits | None = None
-    """In place of the upstream's own."""
+    """In place of the upstream's own; set for an attempt."""
 
 
 @value(frozen=True)

@@ -16,7 +16,7 @@ from relay.types import Answer, Call
 from relay.upstream import upward
 from relay.usage import UsageInStream, usage_in_body
 from relay.web.presence import Presence
-from relay.web.reading import check_chat, read_body, read_json
+from relay.web.reading import check_chat, read_body, read_json, read_timeouts
 from relay.web.replies import Visit, awaited, send_events
 
 
@@ -75,6 +75,7 @@ class ChatEndpoint:
             request_id=visit.request_id,
             identity=visit.identity,
             headers=upward(visit.client.headers),
+            timeouts=read_timeouts(visit.headers),
         )
 
     async def _stream(self, call: Call, visit: Visit) -> None:

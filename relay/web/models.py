@@ -6,7 +6,8 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from relay.engine import Engine, Trail
+from relay.attempts import Trail
+from relay.engine import Engine
 from relay.errors import ModelNotFound, NoUpstream
 from relay.local import LocalBackend
 from relay.routing import LOCAL

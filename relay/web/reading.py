@@ -5,6 +5,7 @@ the look found something, to say what.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from types import NoneType
 from typing import Any, NoReturn
@@ -13,10 +14,15 @@ import orjson
 
 from relay.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
 from relay.schema import read_chat_request
+from relay.types import TimeLimits
 from relay.web.presence import ClientLeft, Watch
 from relay.web.replies import Visit
 
 Headers = Mapping[bytes, bytes]
+
+TIMEOUTS_HEADER = b"x-relay-timeouts"
+_LIMITS = tuple(TimeLimits.__dataclass_fields__)
+_SECONDS = re.compile(r"\d{1,6}(\.\d{1,3})?")
 
 
 async def read_body(visit: Visit, *, max_bytes: int) -> bytes:
@@ -137,6 +143,28 @@ def _read_slowly(body: bytes) -> Any:
         raise InvalidRequest("The body is nested too deeply.") from None
     except ValueError as exc:  # a number of thousands of digits, or NaN
         raise InvalidRequest(f"The body is not valid JSON: {exc}.") from None
+
+
+def read_timeouts(headers: Headers) -> Mapping[str, float] | None:
+    """The time limits that a request asks for: `x-relay-timeouts: first_byte_s=5, total_s=30`.
+
+    Raises:
+        InvalidRequest: that is no list of limits and seconds.
+    """
+    given = headers.get(TIMEOUTS_HEADER)
+    if given is None:
+        return None
+    asked = {}
+    for part in given.decode("latin-1").split(","):
+        name, _, seconds = (word.strip() for word in part.partition("="))
+        if name not in _LIMITS or not _SECONDS.fullmatch(seconds) or float(seconds) <= 0:
+            raise InvalidRequest(
+                f"The header x-relay-timeouts has '{part.strip()[:100]}' in it; it names limits and"
+                f" seconds, such as first_byte_s=5, total_s=30. Limits are {', '.join(_LIMITS)}.",
+                param="x-relay-timeouts",
+            )
+        asked[name] = float(seconds)
+    return asked
 
 
 def check_chat(payload: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from time import perf_counter
 
 from starlette.types import Message, Scope
 
-from relay.engine import Trail
+from relay.attempts import Trail
 from relay.errors import RelayError, UpstreamStatus
 from relay.sse import WholeEvents
 from relay.types import ANONYMOUS, Answer, Identity, RawHeaders

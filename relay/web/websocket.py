@@ -19,7 +19,8 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from relay.engine import Engine, Trail
+from relay.attempts import Trail
+from relay.engine import Engine
 from relay.errors import InvalidApiKey, InvalidRequest, OriginNotAllowed, RelayError
 from relay.history import from_pairs
 from relay.keys import Keyring

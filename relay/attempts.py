@@ -1,0 +1,107 @@
+"""Attempts at targets: what they leave behind, and two of them at once (hedging)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from relay.events import AttemptLost, Observer
+from relay.routing import Target
+from relay.types import Answer, Call, Usage
+
+
+@dataclass(slots=True)
+class Trail:
+    """What one request went through; filled in as it goes, read when its head is written."""
+
+    target: str = ""
+    attempts: int = 0
+    upstream_s: float = 0.0
+    usage: Usage | None = None
+    usage_unasked: bool = False
+    """The upstream was asked for the usage of a stream, and the client had not asked."""
+
+
+@dataclass(slots=True)
+class Opened:
+    """A stream that has begun: its first bytes are in hand. Whoever has it closes it."""
+
+    context: AbstractAsyncContextManager[Answer]
+    answer: Answer
+    target: Target
+    unasked: bool
+
+    async def close(self) -> None:
+        """Close the target's answer, wherever it stands."""
+        try:
+            await self.context.__aexit__(None, None, None)
+        finally:
+            self.target.health.end()
+
+
+Result = TypeVar("Result")
+Ask = Callable[[Target, Call, Trail], Awaitable[Result]]
+
+
+class Hedge(Generic[Result]):
+    """Two targets, the second asked when the first is late: whoever answers first has won.
+
+    `asked` is how many were. The loser is cancelled, and told of as an `AttemptLost`.
+    """
+
+    def __init__(
+        self,
+        ask: Ask[Result],
+        targets: Sequence[Target],
+        call: Call,
+        trail: Trail,
+        observe: Observer,
+    ) -> None:
+        self.asked = 0
+        self._ask = ask
+        self._targets = targets
+        self._call = call
+        self._trail = trail
+        self._observe = observe
+        self._open: dict[asyncio.Task[Result], Target] = {}
+
+    async def run(self, after_s: float) -> Result:
+        """The first answer.
+
+        Raises:
+            BackendError: the first target failed before the second was asked, or both failed.
+        """
+        try:
+            self._begin()
+            done, _ = await asyncio.wait(self._open, timeout=after_s)
+            if not done:
+                self._begin()
+            while True:
+                done, _ = await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    target = self._open.pop(task)
+                    if task.exception() is None or not self._open:
+                        self._trail.target = target.name
+                        return task.result()
+        finally:
+            await self._cancel()
+
+    def _begin(self) -> None:
+        target = self._targets[self.asked]
+        self.asked += 1
+        work = _run(self._ask(target, self._call, self._trail))
+        self._open[asyncio.get_running_loop().create_task(work)] = target
+
+    async def _cancel(self) -> None:
+        for task, target in self._open.items():
+            task.cancel()
+            lost = AttemptLost(self._call.request_id, target.name, self._trail.attempts)
+            self._observe(lost)
+        for result in await asyncio.gather(*self._open, return_exceptions=True):
+            if isinstance(result, Opened):  # it won as well, a moment too late
+                await result.close()
+
+
+async def _run(work: Awaitable[Result]) -> Result:
+    return await work

@@ -1,0 +1,120 @@
+"""Which of a model's targets is asked first; the others follow, in case it fails.
+
+    first           the order of the configuration
+    weighted        by chance, each with its share (`weight`)
+    least-latency   of two by chance, the one that answers sooner, as busy as it is
+    least-busy      the one with the fewest calls open, by weight
+
+A policy of one's own is a function of the targets and the call: an entry point in the group
+`relay.policies`, or `package.module:attribute`. It is called for each request, so it must not
+block; targets that it leaves out are not asked.
+"""
+
+import importlib
+import random
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from relay.health import Health
+from relay.settings import SettingsError
+from relay.types import Call
+
+GROUP = "relay.policies"
+
+
+class Weighted(Protocol):
+    """What a policy may know of a target."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def weight(self) -> float: ...
+    @property
+    def health(self) -> Health: ...
+
+
+T = TypeVar("T", bound=Weighted)
+Policy = Callable[[Sequence[Any], Call], Sequence[Any]]
+
+
+def first(targets: Sequence[T], _: Call) -> Sequence[T]:
+    """As they stand."""
+    return targets
+
+
+def weighted(targets: Sequence[T], _: Call) -> Sequence[T]:
+    """Drawn by weight, without putting back."""
+    # The order of such waiting times is that draw (Efraimidis and Spirakis, 2006).
+    return sorted(targets, key=lambda target: random.expovariate(target.weight))
+
+
+def least_latency(targets: Sequence[T], _: Call) -> Sequence[T]:
+    """Two by chance, the better of them first, then the others from good to bad.
+
+    Asking the best one always would send all calls to whoever was fast a moment ago.
+    """
+    one, other = random.sample(targets, 2)
+    best = min(one, other, key=_load)
+    rest = sorted((target for target in targets if target is not best), key=_load)
+    return [best, *rest]
+
+
+def least_busy(targets: Sequence[T], _: Call) -> Sequence[T]:
+    """By open calls for each unit of weight; equals are shuffled."""
+    shuffled = random.sample(targets, len(targets))
+    return sorted(shuffled, key=lambda target: target.health.in_flight / target.weight)
+
+
+def load_policy(name: str) -> Policy:
+    """The policy of that name.
+
+    Raises:
+        SettingsError: there is none, or it cannot be loaded.
+    """
+    if own := _OWN.get(name):
+        return own
+    for entry in entry_points(group=GROUP, name=name):
+        return _callable(name, entry.load)
+    if ":" in name:
+        return _callable(name, lambda: _attribute(name))
+    known = ", ".join([*_OWN, *(entry.name for entry in entry_points(group=GROUP))])
+    raise SettingsError(f"policy '{name}': there is no such policy; known are {known}")
+
+
+def _callable(name: str, load: Callable[[], object]) -> Policy:
+    try:
+        found = load()
+    except Exception as exc:  # the user's own code may fail in any way; the start says how
+        raise SettingsError(
+            f"policy '{name}' could not be loaded: {type(exc).__name__}: {exc}"
+        ) from exc
+    if not callable(found):
+        raise SettingsError(f"policy '{name}' cannot be called")
+    return found
+
+
+def _attribute(name: str) -> object:
+    module, _, path = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # a console script has its own folder there instead
+    found: object = importlib.import_module(module)
+    for step in path.split("."):
+        found = getattr(found, step)
+    return found
+
+
+def _load(target: Weighted) -> float:
+    health = target.health
+    return health.latency_s * (health.in_flight + 1) / target.weight
+
+
+_OWN: dict[str, Policy] = {
+    "first": first,
+    "weighted": weighted,
+    "least-latency": least_latency,
+    "least-busy": least_busy,
+}

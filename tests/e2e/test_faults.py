@@ -1,0 +1,287 @@
+"""What becomes of a call when its target fails: attempts, status, headers, for each fault.
+
+Two upstreams, the second one good, and a third way without any other target.
+"""
+
+import json
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import transcripts
+from fake_script import Gate, Script
+from fake_upstream import FakeUpstream
+from running import RunningRelay, StartRelay
+
+STREAM = [(b"content-type", b"text/event-stream")]
+LIMITS = {"connect_s": 0.3, "first_byte_s": 0.3, "idle_s": 0.3, "total_s": 20}
+ENOUGH_RETRIES = 1
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`alone` is what a client gets when nobody else is there: status, code, attempts."""
+
+    script: Callable[[bool], Script] | None
+    status: int
+    code: str | None
+    attempts: int = 1
+    address: str | None = None
+    repeats: bool = True
+    """Whether another target is asked."""
+
+
+def failing(status: int, *headers: tuple[bytes, bytes], code: str = "x") -> Callable[..., Script]:
+    body = json.dumps({"error": {"message": "no", "type": "t", "param": None, "code": code}})
+    return lambda _: Script(status=status, headers=headers, body=body.encode())
+
+
+def answer(streamed: bool) -> Script:
+    if streamed:
+        return Script(pieces=transcripts.chat_stream(["a", "b"]), headers=STREAM)
+    return Script(body=transcripts.chat_body("ab"))
+
+
+def cut(at: int) -> Callable[[bool], Script]:
+    """Reset before that byte of the body; nothing of it has come."""
+    return lambda _: Script(pieces=[b"x"], headers=STREAM, reset_at=at)
+
+
+RETRY_AFTER = (b"retry-after", b"7")
+
+FAULTS = {
+    "refused": Fault(None, 502, "upstream_unreachable", attempts=2, address="refused"),
+    "no such host": Fault(None, 502, "upstream_unreachable", attempts=2, address="unknown"),
+    "TLS failure": Fault(None, 502, "upstream_unreachable", attempts=2, address="no TLS"),
+    "401": Fault(failing(401), 502, "upstream_auth"),
+    "403": Fault(failing(403), 502, "upstream_auth"),
+    "429": Fault(failing(429), 429, "x"),
+    "429 with retry-after": Fault(failing(429, RETRY_AFTER), 429, "x"),
+    "500": Fault(failing(500), 500, "x"),
+    "503": Fault(failing(503), 503, "x"),
+    "503 with retry-after": Fault(failing(503, RETRY_AFTER), 503, "x"),
+    "408": Fault(failing(408), 408, "x"),
+    "400": Fault(failing(400), 400, "x", repeats=False),
+    "404": Fault(failing(404), 404, "x", repeats=False),
+    "422": Fault(failing(422), 422, "x", repeats=False),
+    "redirect": Fault(failing(302, (b"location", b"/")), 502, "upstream_protocol"),
+    "reset before the head": Fault(
+        lambda _: Script(raw=b"HTTP/1.1 2", reset_at=5), 502, "upstream_protocol"
+    ),
+    "no HTTP": Fault(lambda _: Script(raw=b"SSH-2.0\r\n\r\n"), 502, "upstream_protocol"),
+    "reset before the first token": Fault(cut(0), 502, "upstream_protocol"),
+    "stall before the head": Fault(lambda _: Script(gate=Gate()), 504, "upstream_timeout"),
+    "stall before the first token": Fault(
+        lambda _: Script(pieces=[b"x"], headers=STREAM, stall_after=0), 504, "upstream_timeout"
+    ),
+}
+
+
+class SpeaksNoTls(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.sendall(b"220 ready\r\n")
+        self.request.recv(10_000)
+
+
+@pytest.fixture
+def backup() -> Iterator[FakeUpstream]:
+    with FakeUpstream.in_thread() as fake:
+        yield fake
+
+
+@pytest.fixture
+def addresses() -> Iterator[dict[str, str]]:
+    """Where nothing answers, each in its way."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), SpeaksNoTls) as plain:
+        threading.Thread(target=plain.serve_forever).start()
+        yield {
+            "refused": f"http://127.0.0.1:{port}/v1",
+            "unknown": "http://no-such-host.invalid/v1",
+            "no TLS": f"https://127.0.0.1:{plain.server_address[1]}/v1",
+        }
+        plain.shutdown()
+
+
+Ask = Callable[[RunningRelay], httpx.Response]
+
+
+def relay_for(start_relay: StartRelay, first: str, *others: str, **model: Any) -> RunningRelay:
+    urls = [first, *others]
+    names = ["first", "second", "third"][: len(urls)]
+    return start_relay(
+        upstreams=[
+            {"name": name, "base_url": url, "timeouts": LIMITS}
+            for name, url in zip(names, urls, strict=True)
+        ],
+        models=[
+            {
+                "id": "m",
+                "targets": [{"upstream": "first"}],
+                "fallback": [{"upstream": name} for name in names[1:]],
+                **model,
+            }
+        ],
+        retries=ENOUGH_RETRIES,
+    )
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_without_another_target_the_client_hears_of_it(
+    start_relay: StartRelay,
+    upstream: FakeUpstream,
+    addresses: dict[str, str],
+    name: str,
+    streamed: bool,
+) -> None:
+    fault = FAULTS[name]
+    if fault.script is not None:
+        upstream.answer(fault.script(streamed))
+    relay = relay_for(start_relay, addresses.get(fault.address or "", upstream.url))
+    reply = relay.ask(stream=streamed)
+    assert reply.status_code == fault.status
+    assert reply.json()["error"]["code"] == fault.code
+    assert reply.headers["x-relay-attempts"] == str(fault.attempts)
+    assert reply.headers["x-relay-upstream"] == "first"
+    if "retry-after" in name:
+        assert reply.headers["retry-after"] == "7"
+    if fault.script is not None:
+        assert len(upstream.requests) == fault.attempts
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_with_another_target_the_client_does_not_notice(
+    start_relay: StartRelay,
+    upstream: FakeUpstream,
+    backup: FakeUpstream,
+    addresses: dict[str, str],
+    name: str,
+    streamed: bool,
+) -> None:
+    fault = FAULTS[name]
+    if fault.script is not None:
+        upstream.answer(fault.script(streamed))
+    good = answer(streamed)
+    backup.answer(good)
+    first = addresses.get(fault.address or "", upstream.url)
+    relay = relay_for(start_relay, first, backup.url)
+    reply = relay.ask(stream=streamed)
+    if not fault.repeats:
+        assert reply.status_code == fault.status
+        assert reply.headers["x-relay-attempts"] == "1"
+        assert not backup.requests
+        return
+    assert reply.status_code == 200
+    assert reply.content == b"".join(good.writes())
+    assert reply.headers["x-relay-upstream"] == "second"
+    assert reply.headers["x-relay-attempts"] == str(fault.attempts + 1)
+    assert len(backup.requests) == 1
+
+
+def test_after_the_first_bytes_nobody_else_is_asked(
+    start_relay: StartRelay, upstream: FakeUpstream, backup: FakeUpstream
+) -> None:
+    events = transcripts.chat_stream(["a", "b"])
+    upstream.answer(Script(pieces=events, headers=STREAM, reset_at=len(events[0])))
+    relay = relay_for(start_relay, upstream.url, backup.url)
+    reply = relay.ask(stream=True)
+    assert reply.headers["x-relay-upstream"] == "first"
+    assert b"[DONE]" not in reply.content
+    assert b"upstream_protocol" in reply.content
+    assert not backup.requests
+
+
+def test_the_chain_goes_on_to_the_local_model(
+    start_relay: StartRelay, upstream: FakeUpstream
+) -> None:
+    upstream.answer(failing(500)(False))
+    relay = start_relay(
+        upstream_url=upstream.url,
+        local="echo",
+        models=[{"id": "m", "targets": [{"upstream": "upstream"}], "fallback": [{"local": True}]}],
+    )
+    for streamed in (False, True):
+        reply = relay.ask("one two", stream=streamed)
+        assert reply.status_code == 200
+        assert reply.headers["x-relay-upstream"] == "local"
+        assert reply.headers["x-relay-attempts"] == "2"
+        assert b"two" in reply.content
+
+
+def test_a_busy_target_is_asked_again_after_its_time_when_the_model_says_so(
+    start_relay: StartRelay, upstream: FakeUpstream
+) -> None:
+    upstream.answer(failing(429, (b"retry-after-ms", b"50"))(False), times=2)
+    relay = relay_for(start_relay, upstream.url, retries=2)
+    reply = relay.ask()
+    assert reply.status_code == 200
+    assert reply.headers["x-relay-attempts"] == "3"
+
+
+def test_a_wait_that_is_too_long_is_the_clients(
+    start_relay: StartRelay, upstream: FakeUpstream
+) -> None:
+    upstream.answer(failing(429, (b"retry-after", b"3600"))(False))
+    relay = relay_for(start_relay, upstream.url, retries=2)
+    reply = relay.ask()
+    assert (reply.status_code, reply.headers["retry-after"]) == (429, "3600")
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_prompt_that_is_too_long_goes_where_there_is_room(
+    start_relay: StartRelay, upstream: FakeUpstream, backup: FakeUpstream, streamed: bool
+) -> None:
+    upstream.answer(failing(400, code="context_length_exceeded")(streamed))
+    backup.answer(answer(streamed))
+    relay = relay_for(
+        start_relay,
+        upstream.url,
+        backup.url,
+        fallback=[],
+        context_fallback=[{"upstream": "second", "model": "long"}],
+    )
+    reply = relay.ask(stream=streamed)
+    assert reply.status_code == 200
+    assert reply.headers["x-relay-upstream"] == "second"
+    assert json.loads(backup.requests[0].body)["model"] == "long"
+
+
+def test_a_breaker_leaves_a_dead_target_alone_and_lets_one_call_try(
+    start_relay: StartRelay, upstream: FakeUpstream, backup: FakeUpstream
+) -> None:
+    upstream.answer(failing(500)(False))
+    relay = start_relay(
+        upstreams=[
+            {"name": "a", "base_url": upstream.url, "breaker": {"failures": 3, "open_s": 0.2}},
+            {"name": "b", "base_url": backup.url},
+        ],
+        models=[{"id": "m", "targets": [{"upstream": "a"}], "fallback": [{"upstream": "b"}]}],
+    )
+    for _ in range(10):
+        assert relay.ask().status_code == 200
+    assert len(upstream.requests) < 10
+    health = relay.relay.router.health["a"]
+    assert health.state == "open"
+    upstream.answer(answer(streamed=False))
+    while relay.ask().headers["x-relay-upstream"] != "a":  # until its time is over
+        assert health.state == "open"
+    assert health.state == "closed"
+
+
+def test_when_all_are_left_alone_one_is_asked_all_the_same(
+    start_relay: StartRelay, upstream: FakeUpstream
+) -> None:
+    upstream.answer(failing(500)(False))
+    relay = relay_for(start_relay, upstream.url)
+    statuses = [relay.ask().status_code for _ in range(10)]
+    assert statuses == [500] * 10
+    assert len(upstream.requests) == 10
