@@ -31,6 +31,9 @@ from relay.types import Backend, Call, TimeLimits
 LOCAL = "local"
 """The name of the local target, in `x-relay-upstream` and in the logs."""
 
+CHAT = "chat/completions"
+"""The one path that a local model answers."""
+
 REMEMBERED_NAMES = 1000
 """How many names that a pattern matched are remembered."""
 
@@ -65,13 +68,21 @@ class Route:
     single_flight: bool = False
 
     def course(self, call: Call) -> Sequence[Target]:
-        """Whom to ask, in order; never nobody."""
+        """Whom to ask, in order; never nobody.
+
+        Raises:
+            NoUpstream: only the local model is there, which does not answer such calls.
+        """
         targets = self.targets
-        if len(targets) == 1 and not self.fallback:
+        if len(targets) == 1 and not self.fallback and call.path == CHAT:
             return targets
         if len(targets) > 1:
             targets = self.policy(targets, call) or targets
         everyone = [*targets, *self.fallback]
+        if call.path != CHAT:
+            everyone = [target for target in everyone if target.name != LOCAL]
+            if not everyone:
+                raise NoUpstream("The local model answers chat completions only.")
         asked = [target for target in everyone if target.health.admits]
         return asked or [min(everyone, key=lambda target: target.health.opens_in_s)]
 

@@ -28,7 +28,7 @@ def router(
 
 
 def names(of: Router, model: str = "m") -> list[str]:
-    return [target.name for target in of.candidates(Call(path="x", model=model))]
+    return [target.name for target in of.candidates(Call(path="chat/completions", model=model))]
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_an_exact_name_beats_a_pattern_and_a_long_pattern_a_short_one() -> None:
     )
     assert names(of, "v/x") == [LOCAL]
     assert names(of, "v/y") == ["b"]
-    [anything] = of.candidates(Call(path="x", model="other"))
+    [anything] = of.candidates(Call(path="chat/completions", model="other"))
     assert (anything.name, anything.model, anything.history) == ("a", "any", "normalize")
-    [vendor] = of.candidates(Call(path="x", model="v/y"))
+    [vendor] = of.candidates(Call(path="chat/completions", model="v/y"))
     assert (vendor.model, vendor.history) == (None, "passthrough")
     assert of.names == ["v/x"]
 

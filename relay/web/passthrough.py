@@ -1,6 +1,8 @@
-"""Everything else under `/v1`: passed to the default upstream and back, as it is.
+"""Everything else under `/v1`: passed to an upstream and back, as it is.
 
-    up      method, path and query byte for byte; the body while it comes, if it is not small
+    where   the default upstream; with `[[models]]`, where the model goes that a JSON body names
+    up      method, path and query byte for byte; the body while it comes, if it is not small, or
+            whole and with the target's name of the model, when it decides where the call goes
     down    status, headers and body while it comes
 
 Until our head goes out a failure is a proper status. After it a stream of events ends with one
@@ -11,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import quote
 
+import orjson
 from starlette.types import Scope
 
 from relay.engine import Engine
@@ -66,11 +69,12 @@ class Passthrough:
     async def __call__(self, visit: Visit) -> None:
         scope = visit.client.scope
         self._check(scope)
-        target = self._engine.router.default()
+        router = self._engine.router
         streams_events = False
         try:
             with self._presence.watch(visit) as watch:
                 call = await self._read(scope, visit, watch)
+                target = None if call.model else router.default()
                 async with self._engine.stream(call, visit.trail, target) as answer:
                     streams_events = _is_event_stream(answer)
                     await (send_events if streams_events else _send_bytes)(visit, answer)
@@ -107,12 +111,26 @@ class Passthrough:
         max_bytes = self._max_bytes(visit.headers)
         if length is not None and length > max_bytes:
             raise too_large(max_bytes)
+        if self._engine.router.named and _is_json(visit.headers):
+            return await self._read_named(call, visit, watch, max_bytes)
         if length is None or length > HELD_BYTES:
             content = StreamedBody(watch, max_bytes=max_bytes)
             return replace(call, content=content, content_length=length)
         body = await read_body(visit, max_bytes=max_bytes)
         watch.listen()
         return replace(call, body=body)
+
+    async def _read_named(self, call: Call, visit: Visit, watch: Watch, max_bytes: int) -> Call:
+        """A call whose body may name a model, which says where it goes."""
+        body = await read_body(visit, max_bytes=max_bytes)
+        watch.listen()
+        try:
+            model = orjson.loads(body)["model"]
+        except (orjson.JSONDecodeError, LookupError, TypeError):
+            model = None  # no JSON, or no model in it: that is for the upstream to judge
+        if not isinstance(model, str) or not model:
+            return replace(call, body=body)
+        return replace(call, body=body, model=model, payload={"model": model})
 
     def _max_bytes(self, headers: Mapping[bytes, bytes]) -> int:
         media_type = headers.get(b"content-type", b"").decode("latin-1").lower()
@@ -123,6 +141,11 @@ async def _send_bytes(visit: Visit, answer: Answer) -> None:
     await awaited(visit.begin(answer.status, answer.headers))
     await pour(answer, visit.write)
     await awaited(visit.end())
+
+
+def _is_json(headers: Mapping[bytes, bytes]) -> bool:
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return media_type == b"application/json"
 
 
 def _is_event_stream(answer: Answer) -> bool:

@@ -235,3 +235,70 @@ def test_a_failure_before_the_head_is_a_proper_status(
     upstream.answer(Script(raw=b"garbage\r\n\r\n"))
     answer = remote.http.post("/v1/embeddings", json={})
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_protocol")
+
+
+@pytest.fixture
+def routed(start_relay: StartRelay, upstream: FakeUpstream) -> RunningRelay:
+    """A relay with named models: one renamed, one with a dead target first, one local."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        dead = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+    return start_relay(
+        local="echo",
+        retries=0,
+        upstreams=[
+            {"name": "dead", "base_url": dead},
+            {"name": "good", "base_url": upstream.url},
+        ],
+        models=[
+            {"id": "small", "targets": [{"upstream": "good", "model": "text-small-3"}]},
+            {
+                "id": "sure",
+                "targets": [{"upstream": "dead"}],
+                "fallback": [{"local": True}, {"upstream": "good"}],
+            },
+            {"id": "here", "targets": [{"local": True}]},
+        ],
+    )
+
+
+def test_with_named_models_the_model_of_the_body_says_where_it_goes(
+    routed: RunningRelay, upstream: FakeUpstream
+) -> None:
+    body = b'{ "input": "\\u00e9", "n": 1.0, "model": "small" }'
+    answer = routed.http.post(
+        "/v1/embeddings", content=body, headers={"content-type": "application/json"}
+    )
+    assert answer.headers["x-relay-upstream"] == "good"
+    assert upstream.requests[0].body == body.replace(b"small", b"text-small-3")
+
+
+def test_a_passed_on_call_has_fallbacks_but_the_local_model(
+    routed: RunningRelay, upstream: FakeUpstream
+) -> None:
+    upstream.answer(Script(body=b"{}"))
+    answer = routed.http.post("/v1/embeddings", json={"model": "sure"})
+    assert answer.status_code == 200
+    assert answer.headers["x-relay-upstream"] == "good"
+    assert answer.headers["x-relay-attempts"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "code"),
+    [("other", 404, "model_not_found"), ("here", 503, "no_upstream_available")],
+)
+def test_a_passed_on_call_for_a_model_that_is_not_there(
+    routed: RunningRelay, model: str, status: int, code: str
+) -> None:
+    answer = routed.http.post("/v1/embeddings", json={"model": model})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"model": 5}', b'{"model": ""}', b"{}"])
+def test_a_body_that_names_no_model_goes_to_the_default_upstream(
+    start_relay: StartRelay, upstream: FakeUpstream, body: bytes
+) -> None:
+    relay = start_relay(
+        upstream_url=upstream.url, models=[{"id": "m", "targets": [{"upstream": "upstream"}]}]
+    )
+    relay.http.post("/v1/embeddings", content=body, headers={"content-type": "application/json"})
+    assert upstream.requests[0].body == body
