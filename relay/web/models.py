@@ -1,4 +1,8 @@
-"""`GET /v1/models` and `GET /v1/models/{id}`: what may be asked for, from whatever serves."""
+"""`GET /v1/models` and `GET /v1/models/{id}`: what may be asked for, from whatever serves.
+
+With one upstream and no `[[models]]` its own answer passes, bytes, status and errors; else the list
+is the catalogue's.
+"""
 
 import json
 from urllib.parse import quote
@@ -14,26 +18,37 @@ from relay.routing import LOCAL
 from relay.schema import ErrorResponse, ModelCard, ModelList
 from relay.types import Call, Completion
 from relay.upstream import upward
+from relay.web.catalogue import CONFIGURED_AT, Catalogue
 from relay.web.presence import Presence
 from relay.web.replies import visit
-
-CONFIGURED_AT = 0
-"""The `created` of models that are only names in the configuration."""
 
 
 class Models:
     """What is known of the models: the configuration's, the local one's, or the upstream's own."""
 
     def __init__(
-        self, engine: Engine, local: LocalBackend | None, *, default: str | None = None
+        self,
+        engine: Engine,
+        local: LocalBackend | None,
+        *,
+        default: str | None = None,
+        catalogue: Catalogue | None = None,
     ) -> None:
+        """Without a catalogue the upstreams' lists stay unknown here: names and one upstream."""
         self._engine = engine
         self._local = local
         self._default = default
+        self._catalogue = catalogue
 
-    def cards(self) -> list[ModelCard] | None:
-        """The models that are known here; None when the upstream must be asked."""
+    async def cards(self) -> list[ModelCard] | None:
+        """The models that may be asked for; None when the one upstream's own answer says it.
+
+        Raises:
+            NoUpstream: no model is known, as no upstream tells what it has.
+        """
         router = self._engine.router
+        if self._catalogue is not None and not self._catalogue.of_one_upstream:
+            return await self._catalogue.cards(local=router.serving == LOCAL)
         if router.named:
             return [
                 ModelCard(id=name, created=CONFIGURED_AT, owned_by="relay") for name in router.names
@@ -50,7 +65,7 @@ class Models:
         """
         if self._default is not None:
             return self._default
-        cards = self.cards()
+        cards = await self.cards()
         if cards is None:
             answer = await self.ask(Call(path="models", method="GET"), Trail())
             try:
@@ -92,8 +107,8 @@ class Models:
             responses={401: {"model": ErrorResponse}, 502: {"model": ErrorResponse}},
         )
         async def list_models(request: Request) -> Response:
-            """What may be asked for: the upstream's own list, or what serves in its place."""
-            cards = self.cards()
+            """What may be asked for: the configured models, or what the upstreams have."""
+            cards = await self.cards()
             if cards is None:
                 return await relayed(request, "models")
             return _json(ModelList(object="list", data=cards))
@@ -106,7 +121,7 @@ class Models:
         )
         async def retrieve_model(request: Request, model_id: str) -> Response:
             """One model by its id; an id may contain slashes."""
-            cards = self.cards()
+            cards = await self.cards()
             if cards is None:
                 if not {".", ".."}.isdisjoint(model_id.split("/")):
                     raise _unknown(model_id)  # as a path it would lead out of the base URL
