@@ -3,6 +3,7 @@
 settings    read as `relay serve` reads them
 door        where it would listen, and for whom
 upstream    asked for its models, once with each of its keys
+model       where its calls go, and what about that was hardly meant
 local       looked for, not loaded; only when something is answered by it
 """
 
@@ -10,14 +11,14 @@ import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import typer
-from rich.text import Text
 
+from relay.cli import routes
 from relay.cli.endpoint import NoModelList, explain, list_models
+from relay.cli.finding import Finding, print_findings
 from relay.cli.outline import address, admission, needs_local
-from relay.cli.terminal import print_table, printable
 from relay.errors import (
     BackendError,
     ConnectTimeout,
@@ -43,16 +44,12 @@ _FULL_PATH = "/chat/completions"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One row of the answer."""
+class _Reached:
+    """What became of asking an upstream with one of its keys."""
 
-    what: str
-    where: str
-    state: Literal["ok", "note", "wrong"]
-    detail: str
-
-
-_STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}
+    upstream: str
+    finding: Finding
+    models: frozenset[str] = frozenset()
 
 
 def run(flags: dict[str, Any], config: str | None) -> None:
@@ -62,8 +59,13 @@ def run(flags: dict[str, Any], config: str | None) -> None:
     except SettingsError as exc:
         findings = [Finding("settings", "", "wrong", line) for line in str(exc).splitlines()]
     else:
-        findings = [*_read(settings), *asyncio.run(_reach_all(settings))]
-    _print(findings)
+        reached = asyncio.run(_reach_all(settings))
+        findings = [
+            *_read(settings),
+            *(one.finding for one in reached),
+            *routes.of_models(settings, _lists(reached)),
+        ]
+    print_findings(findings)
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
 
@@ -83,7 +85,7 @@ def _read(settings: Settings) -> Iterator[Finding]:
     yield Finding("local", settings.local or "(default)", "ok", f"{names}; not loaded")
 
 
-async def _reach_all(settings: Settings) -> list[Finding]:
+async def _reach_all(settings: Settings) -> list[_Reached]:
     if settings.mode == "local":
         return []
     probes = [
@@ -92,6 +94,14 @@ async def _reach_all(settings: Settings) -> list[Finding]:
         for what, upstream in _with_each_key(configured)
     ]
     return await asyncio.gather(*probes)
+
+
+def _lists(reached: list[_Reached]) -> dict[str, frozenset[str]]:
+    """What each upstream has, by any of its keys."""
+    lists: dict[str, frozenset[str]] = {}
+    for one in reached:
+        lists[one.upstream] = lists.get(one.upstream, frozenset()) | one.models
+    return lists
 
 
 def _with_each_key(upstream: UpstreamSettings) -> Iterator[tuple[str, UpstreamSettings]]:
@@ -106,35 +116,51 @@ def _with_each_key(upstream: UpstreamSettings) -> Iterator[tuple[str, UpstreamSe
         )
 
 
-async def _reach(what: str, upstream: UpstreamSettings) -> Finding:
-    url = upstream.base_url
+async def _reach(what: str, upstream: UpstreamSettings) -> _Reached:
     started = time.perf_counter()
+    models: frozenset[str] = frozenset()
     try:
-        models = await _count_models(upstream, url)
-    except UpstreamAuth:
-        return Finding(what, url, "wrong", _key_advice(upstream))
-    except ConnectTimeout:
-        limit_s = _limits(upstream).connect_s
-        return Finding(what, url, "wrong", f"no connection within {limit_s:g} s")
-    except UpstreamTimeout:
-        limit_s = _limits(upstream).first_byte_s
-        return Finding(what, url, "wrong", f"no answer within {limit_s:g} s")
+        models = await _list_models(upstream, upstream.base_url)
     except BackendError as exc:
-        reason = explain(exc, url)
-        if isinstance(exc, NoModelList) or (isinstance(exc, UpstreamStatus) and exc.status == 404):
-            reason = await _better_url(upstream) or f"no models at /models ({reason})"
-        return Finding(what, url, "wrong", reason)
-    elapsed_ms = (time.perf_counter() - started) * 1000
-    plural = "" if models == 1 else "s"
-    return Finding(what, url, "ok", f"{models} model{plural}, {elapsed_ms:.0f} ms")
+        finding = Finding(what, upstream.base_url, "wrong", await _reason(exc, upstream))
+    else:
+        elapsed_ms = (time.perf_counter() - started) * 1000
+        plural = "" if len(models) == 1 else "s"
+        detail = f"{len(models)} model{plural}, {_admittance(what, upstream)}, {elapsed_ms:.0f} ms"
+        finding = Finding(what, upstream.base_url, "ok", detail)
+    return _Reached(upstream.name, finding, models)
 
 
-async def _count_models(upstream: UpstreamSettings, url: str) -> int:
+def _admittance(what: str, upstream: UpstreamSettings) -> str:
+    """The kind of the upstream, and what it is given to be let in."""
+    if what != upstream.name:  # the number of the key stands there
+        return upstream.kind
+    if upstream.api_keys:
+        return f"{upstream.kind}, 1 key"
+    token = upstream.token_command or upstream.token_file
+    return f"{upstream.kind}, {'a token' if token else 'no key'}"
+
+
+async def _reason(exc: BackendError, upstream: UpstreamSettings) -> str:
+    url = upstream.base_url
+    if isinstance(exc, UpstreamAuth):
+        return _key_advice(upstream)
+    if isinstance(exc, ConnectTimeout):
+        return f"no connection within {_limits(upstream).connect_s:g} s"
+    if isinstance(exc, UpstreamTimeout):
+        return f"no answer within {_limits(upstream).first_byte_s:g} s"
+    reason = explain(exc, url)
+    if isinstance(exc, NoModelList) or (isinstance(exc, UpstreamStatus) and exc.status == 404):
+        return await _better_url(upstream) or f"no models at /models ({reason})"
+    return reason
+
+
+async def _list_models(upstream: UpstreamSettings, url: str) -> frozenset[str]:
     backend = open_upstream(
         upstream.model_copy(update={"base_url": url, "timeouts": _limits(upstream)})
     )
     try:
-        return len(await list_models(backend))
+        return frozenset(card["id"] for card in await list_models(backend))
     finally:
         await backend.aclose()
 
@@ -154,7 +180,7 @@ async def _better_url(upstream: UpstreamSettings) -> str | None:
     url = upstream.base_url
     meant = url.removesuffix(_FULL_PATH) if url.endswith(_FULL_PATH) else f"{url}/v1"
     try:
-        await _count_models(upstream, meant)
+        await _list_models(upstream, meant)
     except UpstreamAuth:
         pass  # someone is there who wants another key: the next check tells
     except BackendError:
@@ -163,25 +189,14 @@ async def _better_url(upstream: UpstreamSettings) -> str | None:
 
 
 def _key_advice(upstream: UpstreamSettings) -> str:
+    ways = ("token_command", "token_file")
+    way = next((name for name in ways if getattr(upstream, name)), "api_keys")
     # The one upstream of RELAY_UPSTREAM_URL is called so; the others stand in relay.toml.
     setting = (
         f"{variable('upstream_api_key')} (or OPENAI_API_KEY)"
-        if upstream.name == "upstream"
-        else f"api_keys of '{upstream.name}' in relay.toml"
+        if upstream.name == "upstream" and way == "api_keys"
+        else f"{way} of '{upstream.name}' in relay.toml"
     )
-    if not upstream.api_keys:
+    if not getattr(upstream, way):
         return f"the upstream wants a key: set {setting}"
     return f"the upstream refuses the key: check {setting}"
-
-
-def _print(findings: list[Finding]) -> None:
-    rows = [
-        [
-            Text(printable(finding.what)),
-            Text(printable(finding.where), overflow="fold"),
-            Text(finding.state, style=_STYLES[finding.state]),
-            Text(printable(finding.detail), overflow="fold"),
-        ]
-        for finding in findings
-    ]
-    print_table(["what", "where", "state", "detail"], rows)

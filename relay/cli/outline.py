@@ -28,5 +28,5 @@ def serves_locally(settings: Settings) -> bool:
 def needs_local(settings: Settings) -> bool:
     """Whether some model is answered by the local model."""
     return serves_locally(settings) or any(
-        target.local for model in settings.models for target in model.targets
+        target.local for model in settings.models for target in model.all_targets()
     )

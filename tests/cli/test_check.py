@@ -1,5 +1,6 @@
 """`relay check` against what is right, and against each thing that can be wrong."""
 
+import re
 import socket
 import socketserver
 import threading
@@ -28,7 +29,7 @@ def test_a_good_upstream_has_models_and_a_latency(relay: Program, fake: FakeUpst
     assert shown.returncode == 0
     found = rows(shown.stdout)
     assert found["upstream"].startswith(f"{fake.url} ok 2 models, ")
-    assert found["upstream"].endswith(" ms")
+    assert re.fullmatch(r".* 2 models, openai, 1 key, \d+ ms", found["upstream"])
     assert (
         found["door"] == "http://127.0.0.1:8000/v1 ok for everyone on this machine, without a key"
     )
@@ -74,10 +75,67 @@ def test_each_key_of_a_pool_is_tried(relay: Program, fake: FakeUpstream, tmp_pat
     assert shown.returncode == 1
     first, second = (line for line in shown.stdout.splitlines() if line.startswith("pool"))
     assert "key 1 of 2" in first
-    assert "2 models" in first
+    assert "2 models, openai, " in first
     assert "key 2 of 2" in second
     assert "the upstream refuses the key: check api_keys of 'pool' in relay.toml" in second
     assert "canary" not in shown.stdout + shown.stderr
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_token_in_a_file_is_a_key_too(
+    relay: Program, fake: FakeUpstream, tmp_path: Path, accepted: bool
+) -> None:
+    (tmp_path / "token").write_text("token-canary")
+    (tmp_path / "relay.toml").write_text(
+        f"""
+        [[upstreams]]
+        name = "cloud"
+        base_url = "{fake.url}"
+        token_file = "token"
+        """
+    )
+    status = 200 if accepted else 401
+    fake.answer(Script(status=status, body=models_body("m") if accepted else error_body("No.")))
+
+    shown = relay("check")
+
+    said = (
+        "ok 1 model, openai, a token, "
+        if accepted
+        else "wrong the upstream refuses the key: check token_file of 'cloud' in relay.toml"
+    )
+    assert f"{fake.url} {said}" in rows(shown.stdout)["cloud"]
+    assert "canary" not in shown.stdout + shown.stderr
+
+
+def test_models_are_shown_and_what_looks_wrong_of_them_is_no_failure(
+    relay: Program, fake: FakeUpstream, tmp_path: Path
+) -> None:
+    (tmp_path / "relay.toml").write_text(
+        f"""
+        local = "echo"
+
+        [[upstreams]]
+        name = "eu"
+        base_url = "{fake.url}"
+        api_keys = ["sk-canary", "sk-canary-2"]
+
+        [[models]]
+        id = "fast"
+        targets = [{{ upstream = "eu", model = "fake-1" }}]
+        fallback = [{{ upstream = "eu", model = "other" }}, {{ local = true }}]
+        """
+    )
+    fake.answer(Script(body=models_body("fake-1")), times=1)
+    fake.answer(Script(body=models_body("fake-2")), times=1)
+
+    shown = relay("check")
+
+    lines = [" ".join(line.split()) for line in shown.stdout.splitlines()]
+    assert "model fast eu (fake-1) ok first; fallback eu (other), local" in lines
+    assert "model fast eu (other) note it does not list the model 'other'" in lines
+    assert rows(shown.stdout)["local"] == "echo ok echo; not loaded"
+    assert shown.returncode == 0
 
 
 def test_a_dead_port_is_one_that_nothing_listens_on(relay: Program) -> None:
