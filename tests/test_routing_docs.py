@@ -47,7 +47,9 @@ def rows(heading: str) -> dict[str, str]:
 def defaults(settings: type[BaseModel]) -> dict[str, str]:
     """The same from the settings themselves."""
     return {
-        name: "required" if field.is_required() else as_text(field.get_default(call_default_factory=True))
+        name: "required"
+        if field.is_required()
+        else as_text(field.get_default(call_default_factory=True))
         for name, field in settings.model_fields.items()
     }
 

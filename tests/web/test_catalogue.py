@@ -1,5 +1,6 @@
 """`GET /v1/models` of a relay with several upstreams, with names of its own, or with both."""
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from fake_upstream import FakeUpstream, Gate, Script
 from running import RunningRelay, StartRelay
 from transcripts import error_body, models_body
+from websockets.sync.client import connect
 
 from relay import app
 from relay.settings import ModelSettings, UpstreamSettings
@@ -239,3 +241,19 @@ def test_clients_who_ask_at_once_share_one_request_upstream(
 
     assert lists == [["fake-1", "fake-2"]] * 8
     assert (len(upstream.requests), len(other.requests)) == (1, 1)
+
+
+def test_who_names_no_model_gets_the_first_of_the_list(
+    serve: Serve, upstream: FakeUpstream, other: FakeUpstream
+) -> None:
+    has(other, "x", "open/a", "open/b")
+    relay = serve(
+        {"eu": upstream.url, "us": other.url}, [{"id": "open/*", "targets": [target("us")]}]
+    )
+
+    with connect(relay.root.replace("http", "ws") + "/ws", proxy=None) as socket:
+        socket.send(json.dumps({"query": "hello", "history": []}))
+        while json.loads(socket.recv(timeout=20))["status"] == 202:
+            pass
+
+    assert json.loads(other.requests[-1].body)["model"] == "open/a"
