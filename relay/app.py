@@ -41,6 +41,7 @@ from relay.types import Backend
 from relay.upstream import open_upstream
 from relay.web import documentation
 from relay.web.allowlist import Allowlist
+from relay.web.catalogue import Catalogue
 from relay.web.chat import ChatEndpoint
 from relay.web.connection import ClientConnection
 from relay.web.cors import Cors, Origins
@@ -132,7 +133,10 @@ class Relay:
             longest=settings.longest_timeouts,
             observe=logs.of_attempts(),
         )
-        models = Models(engine, self._local, default=settings.default_model)
+        self._catalogue = Catalogue(
+            upstreams=self._upstreams, local=self._local, models=settings.models
+        )
+        models = Models(engine, self._catalogue, default=settings.default_model)
         chat = ChatEndpoint(
             engine,
             self.presence,
@@ -190,6 +194,7 @@ class Relay:
         try:
             yield
         finally:
+            await self._catalogue.aclose()
             for backend in (*self._upstreams.values(), self._local):
                 if backend is not None:
                     await backend.aclose()

@@ -13,12 +13,11 @@ from starlette.responses import Response
 from relay.attempts import Trail
 from relay.engine import Engine
 from relay.errors import ModelNotFound, NoUpstream
-from relay.local import LocalBackend
 from relay.routing import LOCAL
 from relay.schema import ErrorResponse, ModelCard, ModelList
 from relay.types import Call, Completion
 from relay.upstream import upward
-from relay.web.catalogue import CONFIGURED_AT, Catalogue
+from relay.web.catalogue import Catalogue
 from relay.web.presence import Presence
 from relay.web.replies import visit
 
@@ -26,17 +25,8 @@ from relay.web.replies import visit
 class Models:
     """What is known of the models: the configuration's, the local one's, or the upstream's own."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        local: LocalBackend | None,
-        *,
-        default: str | None = None,
-        catalogue: Catalogue | None = None,
-    ) -> None:
-        """Without a catalogue the upstreams' lists stay unknown here: names and one upstream."""
+    def __init__(self, engine: Engine, catalogue: Catalogue, *, default: str | None = None) -> None:
         self._engine = engine
-        self._local = local
         self._default = default
         self._catalogue = catalogue
 
@@ -46,16 +36,10 @@ class Models:
         Raises:
             NoUpstream: no model is known, as no upstream tells what it has.
         """
-        router = self._engine.router
-        if self._catalogue is not None and not self._catalogue.of_one_upstream:
-            return await self._catalogue.cards(local=router.serving == LOCAL)
-        if router.named:
-            return [
-                ModelCard(id=name, created=CONFIGURED_AT, owned_by="relay") for name in router.names
-            ]
-        if router.serving == LOCAL and self._local is not None:
-            return list(self._local.cards())
-        return None
+        local = self._engine.router.serving == LOCAL
+        if self._catalogue.of_one_upstream and not local:
+            return None
+        return await self._catalogue.cards(local=local)
 
     async def default(self) -> str:
         """The model to ask when a client names none.

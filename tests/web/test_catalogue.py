@@ -11,12 +11,6 @@ from running import RunningRelay, StartRelay
 from transcripts import error_body, models_body
 from websockets.sync.client import connect
 
-from relay import app
-from relay.settings import ModelSettings, UpstreamSettings
-from relay.upstream import open_upstream
-from relay.web.catalogue import Catalogue
-from relay.web.models import Models
-
 DEAD = "http://127.0.0.1:1/v1"
 
 
@@ -28,27 +22,13 @@ def other() -> Iterator[FakeUpstream]:
 
 
 @pytest.fixture
-def serve(start_relay: StartRelay, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunningRelay]:
+def serve(start_relay: StartRelay) -> Callable[..., RunningRelay]:
     """Starts a relay in front of the upstreams given by name."""
 
     def serve(
         upstreams: dict[str, str], models: list[dict[str, Any]] | None = None, **settings: Any
     ) -> RunningRelay:
         tables = [{"name": name, "base_url": url} for name, url in upstreams.items()]
-
-        def build(engine: Any, local: Any, **given: Any) -> Models:
-            catalogue = Catalogue(
-                upstreams={
-                    table["name"]: open_upstream(UpstreamSettings.model_validate(table))
-                    for table in tables
-                },
-                local=local,
-                models=[ModelSettings.model_validate(model) for model in models or []],
-                limit_s=0.3,
-            )
-            return Models(engine, local, **{"catalogue": catalogue, **given})
-
-        monkeypatch.setattr(app, "Models", build)
         return start_relay(upstreams=tables, models=models or [], **{"local": "echo"} | settings)
 
     return serve
