@@ -75,12 +75,12 @@ class ClientConnection(asyncio.Protocol):
         self._drained: asyncio.Event | None = None
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._in_head = False
-        self._head_bytes = 0
-        self._large = False  # more came at once than a head may have
+        self._head_bytes = 0  # what came, and neither ended a head nor belongs to a body
         self._upgrading = False
         self._exchange: Exchange | None = None  # whose request is being read, or was read last
-        self._queue: deque[Exchange] = deque()  # pipelined ones, until it is their turn
+        self._answering: Exchange | None = None  # whose answer is being written, or was last
+        # Pipelined ones until it is their turn, and what was wrong behind them.
+        self._queue: deque[Exchange | RelayError] = deque()
         self._idle_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -99,20 +99,17 @@ class ClientConnection(asyncio.Protocol):
         self._rest()
 
     def data_received(self, data: bytes) -> None:
-        self._large = len(data) > MAX_HEAD_BYTES
-        in_head = self._in_head
+        self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._upgrade()
+        except httptools.HttpParserUpgrade as exc:
+            self._upgrade(data[exc.args[0] :])
         except httptools.HttpParserError as exc:
             known = exc.__context__ if isinstance(exc.__context__, RelayError) else None
             self._refuse(known or InvalidRequest("The request is not HTTP/1.1."))
         else:
-            if in_head and self._in_head:
-                self._head_bytes += len(data)
-                if self._head_bytes > MAX_HEAD_BYTES:
-                    self._refuse(_head_too_large())
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(_head_too_large())
 
     def eof_received(self) -> None:
         """Half a connection is of no use: the transport closes the other half."""
@@ -121,10 +118,9 @@ class ClientConnection(asyncio.Protocol):
         self._state.connections.discard(cast(Any, self))
         if self._timer is not None:
             self._timer.cancel()
-        if self._exchange is not None:
-            self._exchange.leave()
-        for exchange in self._queue:
-            exchange.leave()
+        self._queue.clear()
+        if self._answering is not None:
+            self._answering.leave()
         self.resume_writing()
         del self._parser  # it refers to us, as we to it
 
@@ -139,6 +135,8 @@ class ClientConnection(asyncio.Protocol):
 
     async def drained(self) -> None:
         """Until the transport takes more, or the client is gone."""
+        if not self.blocked:  # any more: whoever writes may come to wait only later
+            return
         if self._drained is None:
             self._drained = asyncio.Event()
         await self._drained.wait()
@@ -157,16 +155,17 @@ class ClientConnection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server stops: close when the open answers are out."""
-        if self._exchange is None or self._exchange.answered:
+        if self._exchange is None or not self._busy():
             self._transport.close()
         else:
             self._exchange.keep_alive = False
 
+    def _busy(self) -> bool:
+        return self._answering is not None and not self._answering.answered
+
     # What the parser calls
 
     def on_message_begin(self) -> None:
-        self._in_head = True
-        self._head_bytes = 0
         self._url = b""
         self._headers = []
 
@@ -177,22 +176,25 @@ class ClientConnection(asyncio.Protocol):
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
         headers = self._headers
-        if len(headers) > MAX_HEADERS or (self._large and self._weight() > MAX_HEAD_BYTES):
+        if len(headers) > MAX_HEADERS or (
+            self._head_bytes > MAX_HEAD_BYTES and self._weight() > MAX_HEAD_BYTES
+        ):
             raise _head_too_large()
+        self._head_bytes = 0
         parser = self._parser
-        if parser.should_upgrade() and _wants_websocket(headers):
+        if parser.should_upgrade():
             self._upgrading = True
             return
+        self._headers = []  # what comes behind a body is no header
         version = parser.get_http_version()
         url = self._url
         plain = url.startswith(b"/") and not (b"?" in url or b"%" in url or b"#" in url)
         path = url.decode("ascii") if plain else _divide(url)[0]
         method = parser.get_method().decode("ascii")
-        before = self._exchange
         keep_alive = version != "1.0" and parser.should_keep_alive()
         self._exchange = exchange = Exchange(self, method, url, path, version, headers, keep_alive)
+        before = self._answering
         if before is None or before.answered:
             self._start(exchange)
             return
@@ -202,11 +204,13 @@ class ClientConnection(asyncio.Protocol):
         self.pause()
 
     def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
         exchange = self._exchange
-        if exchange is not None and not (exchange.answered or self._upgrading):
+        if exchange is not None and not exchange.answered:
             exchange.feed(body)
 
     def on_message_complete(self) -> None:
+        self._head_bytes = 0
         if self._exchange is not None and not self._upgrading:
             self._exchange.feed_end()
 
@@ -237,12 +241,18 @@ class ClientConnection(asyncio.Protocol):
         if not exchange.keep_alive:
             self._transport.close()
         elif self._queue:
-            self._start(self._queue.popleft())
+            following = self._queue.popleft()
+            if isinstance(following, RelayError):
+                self._close(following)
+            else:
+                self._start(following)
+                self.resume()
         else:
             self.resume()
             self._rest()
 
     def _start(self, exchange: Exchange) -> None:
+        self._answering = exchange
         exchange.task = task = self._loop.create_task(self._run(exchange))
         self._state.tasks.add(task)
 
@@ -256,7 +266,7 @@ class ClientConnection(asyncio.Protocol):
                 exchange.refuse(InternalError("The relay failed; its log has the details."))
         finally:
             self._state.tasks.discard(cast(Any, exchange.task))
-            if not (exchange.answered or exchange.gone):
+            if not (exchange.answered or self._transport.is_closing()):
                 self._transport.abort()
 
     def _rest(self) -> None:
@@ -267,8 +277,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _on_timer(self) -> None:
         self._timer = None
-        if self._exchange is not None and not self._exchange.answered:
-            return  # its end sets the timer anew
+        if self._busy():
+            return  # the end of that answer sets the timer anew
         expires_at = self._idle_since + self._keep_alive_s
         if self._loop.time() < expires_at:
             self._timer = self._loop.call_at(expires_at, self._on_timer)
@@ -278,50 +288,70 @@ class ClientConnection(asyncio.Protocol):
     def _refuse(self, error: RelayError) -> None:
         """What came is no request, or no more of the one that is being read."""
         exchange = self._exchange
-        if exchange is not None and not exchange.answered:
-            exchange.keep_alive = False
-            if not exchange.unread or exchange.started:
-                self.pause()  # its answer goes out; what came behind it is not read
-                if exchange.unread:
-                    exchange.leave()
-                return
+        broken = exchange is not None and exchange.unread  # else it is what came behind it
+        if not self._busy():
+            self._close(None if broken else error)  # that one has its answer already
+        elif exchange is None or exchange is not self._answering or not broken:
+            if broken and self._queue[-1] is exchange:
+                self._queue.pop()
+            self._queue.append(error)  # it is told when the answers before it are out
+            self.pause()
+        elif exchange.started:
+            self._transport.abort()
+        else:
             exchange.leave()
-        self.write(refusal(error))
+            self._close(error)
+
+    def _close(self, error: RelayError | None) -> None:
+        """Close the connection, with a last word if there is one."""
+        if error is not None:
+            self.write(refusal(error))
         self._transport.close()
 
     def _weight(self) -> int:
         return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers)
 
-    def _upgrade(self) -> None:
+    def _upgrade(self, rest: bytes) -> None:
         """Another protocol was asked for: WebSocket, or one that we do not speak."""
-        exchange = self._exchange
-        if not self._upgrading:
-            if exchange is not None:
-                exchange.keep_alive = False  # answered as HTTP/1.1; nothing more can be read
-            self.pause()
-            return
-        make_protocol = self._config.ws_protocol_class
-        if make_protocol is None or (exchange is not None and not exchange.answered):
+        self._upgrading = False
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(InvalidRequest("There is no proxy here."))
+        elif not _wants_websocket(self._headers):
+            # Asked for without its wish it is answered as HTTP/1.1. The parser takes what follows
+            # for that other protocol's, the body too.
+            self.data_received(self._head(method, without=b"upgrade") + rest)
+        elif self._config.ws_protocol_class is None or self._busy():
             self._refuse(InvalidRequest("A WebSocket cannot be opened here."))
-            return
+        else:
+            self._hand_over(self._head(method) + rest)
+
+    def _head(self, method: bytes, *, without: bytes = b"") -> bytes:
+        """The head that was read, once more."""
+        version = self._parser.get_http_version().encode()
+        head = [method, b" ", self._url, b" HTTP/", version, b"\r\n"]
+        for name, value in self._headers:
+            if name != without:
+                head += (name, b": ", value, b"\r\n")
+        return b"".join([*head, b"\r\n"])
+
+    def _hand_over(self, data: bytes) -> None:
+        """The connection is a WebSocket's from here on."""
         if self._timer is not None:
             self._timer.cancel()
         self._state.connections.discard(cast(Any, self))
-        head = [self._parser.get_method(), b" ", self._url, b" HTTP/1.1\r\n"]
-        for name, value in self._headers:
-            head += (name, b": ", value, b"\r\n")
-        protocol = cast(Any, make_protocol)(
+        protocol = cast(Any, self._config.ws_protocol_class)(
             config=self._config, server_state=self._state, app_state=self._app_state
         )
         protocol.connection_made(self._transport)
-        protocol.data_received(b"".join([*head, b"\r\n"]))
         self._transport.set_protocol(protocol)
+        protocol.data_received(data)
 
 
 def _divide(url: bytes) -> tuple[str, bytes, bytes]:
     """A request's target as path, the same as it was written, and query."""
     parts = httptools.parse_url(url)
-    raw_path = parts.path or b""
+    raw_path = parts.path or b"/"
     return unquote(raw_path.decode("ascii")), raw_path, parts.query or b""
 
 

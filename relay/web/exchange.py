@@ -133,6 +133,7 @@ class Exchange:
     def leave(self) -> None:
         """The client is gone: nothing more is received or sent."""
         self.gone = True
+        self.keep_alive = False
         self._tell()
         if self.on_leave is not None and not self.answered:
             self.on_leave()
@@ -164,7 +165,7 @@ class Exchange:
             return b""
         self._body = []
         if self._waiting_bytes > HIGH_WATER_BYTES:
-            self._line.resume()
+            self._line.resume()  # behind the last piece, too: only who reads hears a client leave
         self._waiting_bytes = 0
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -178,7 +179,7 @@ class Exchange:
         return {"type": "http.request", "body": self._take(), "more_body": self.unread}
 
     async def _wait(self) -> None:
-        if self.unread and not self._continued:
+        if self.unread and not (self._continued or self.started):
             self._continued = True
             expected = [value.lower() for name, value in self.headers if name == b"expect"]
             if expected == [b"100-continue"]:
@@ -265,6 +266,8 @@ class Exchange:
         Raises:
             RuntimeError: as `write` does.
         """
+        if self.answered:  # an error that came behind the last byte has nobody to go to
+            return None
         if self._left == _CHUNKED:
             start = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
             data = b"%b%b%b" % (self._head, start, _LAST_CHUNK)
@@ -283,9 +286,9 @@ class Exchange:
         if self._left == _NONE:
             return self._head
         if self._left != _UNTIL_CLOSE:
-            self._left -= len(piece)
-            if self._left < 0:
+            if len(piece) > self._left:
                 raise _wrong_length()
+            self._left -= len(piece)
         return self._head + piece if self._head else piece
 
     def _write(self, data: bytes) -> Wait:
@@ -317,7 +320,8 @@ class Exchange:
         """Answer with an error, after which the connection is closed."""
         self.started = self.answered = True
         self.keep_alive = False
-        self._write(refusal(error))
+        if not self.gone:
+            self._line.write(refusal(error))
         self._tell()
         self._line.ended(self)
 
