@@ -33,6 +33,7 @@ from relay.errors import (
 from relay.events import ignore
 from relay.keys import Keyring
 from relay.local import LocalBackend, LocalModel, as_backend, open_local
+from relay.probing import Probing
 from relay.routing import LOCAL, Router
 from relay.schema import field_path
 from relay.settings import Settings, SettingsError, load_settings, variable
@@ -191,9 +192,12 @@ class Relay:
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         if self._local is not None:
             self._local.start()
+        probing = Probing(self.settings.all_upstreams(), self._upstreams, self.router.health)
+        probing.start()
         try:
             yield
         finally:
+            await probing.aclose()
             await self._catalogue.aclose()
             for backend in (*self._upstreams.values(), self._local):
                 if backend is not None:
