@@ -46,7 +46,18 @@ class AttemptLost:
     attempt: int
 
 
-Event = RequestEnded | AttemptFailed | AttemptLost
+@dataclass(frozen=True, slots=True)
+class KeyRetired:
+    """An upstream refused one of its keys (401), which is not used again until a reload.
+
+    `which` is its position and the beginning of its SHA-256: `2 (a1b2c3d4)`.
+    """
+
+    upstream: str
+    which: str
+
+
+Event = RequestEnded | AttemptFailed | AttemptLost | KeyRetired
 
 
 class Observer(Protocol):

@@ -90,6 +90,11 @@ def of_attempts() -> Observer:
     return observer(logging.WARNING, "attempt_failed")
 
 
+def of_keys() -> Observer:
+    """For `KeyRetired`: an error, since only the operator can mend it."""
+    return observer(logging.ERROR, "key_retired")
+
+
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     fields: dict[str, object] = getattr(record, "fields", {})
     return fields

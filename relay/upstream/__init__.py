@@ -11,8 +11,15 @@ One contract suite runs over both clients; both keep to `headers.py`, `limits.py
     direct.py   the client         request.py   the bytes of a request
     pool.py     its connections    http1.py     one connection
     dial.py     making one         answer.py    the bytes of an answer
+    paths.py    where a call goes  refusal.py   the error for a refused call
+
+    credentials.py   what a call shows: one of the keys (keypool.py), or a token that a program
+                     prints (token_command.py) or a file holds (token_file.py)
 """
 
+from typing import Protocol
+
+from relay.events import Observer, ignore
 from relay.settings import UpstreamSettings
 from relay.types import Backend
 from relay.upstream.direct import DirectUpstream
@@ -20,20 +27,42 @@ from relay.upstream.headers import upward
 from relay.upstream.transports import load_transport
 from relay.upstream.via_httpx import HttpxUpstream
 
-__all__ = ["open_upstream", "upward"]
+__all__ = ["Upstream", "open_upstream", "upward"]
 
 
-def open_upstream(settings: UpstreamSettings) -> Backend:
+class Upstream(Backend, Protocol):
+    """A backend that is a server somewhere."""
+
+    async def probe(self, limit_s: float) -> None:
+        """See whether a connection can be made; asks nothing on it.
+
+        Raises:
+            UpstreamUnreachable, ConnectTimeout: it cannot, or not within `limit_s`.
+        """
+        ...
+
+    def keys(self) -> list[dict[str, object]]:
+        """Each key as `{"key", "state", "until_s"}`, for people.
+
+        `key` is `1 (a1b2c3d4)`, its position and the beginning of its SHA-256; `state` is `ok`,
+        `resting` or `retired`; `until_s` are seconds from now, or None.
+        """
+        ...
+
+
+def open_upstream(settings: UpstreamSettings, observe: Observer = ignore) -> Upstream:
     """A client for that upstream. Opens nothing until it is called.
 
+    `observe` is told of keys that the upstream refuses.
+
     Raises:
-        SettingsError: a certificate, a key or the transport cannot be loaded.
+        SettingsError: a certificate, a key, the token command or the transport cannot be loaded.
     """
     transport = settings.transport
     if transport == "auto":
         transport = "httpx" if settings.proxy or settings.http2 else "direct"
     if transport == "direct":
-        return DirectUpstream(settings)
+        return DirectUpstream(settings, observe)
     if transport == "httpx":
-        return HttpxUpstream(settings)
-    return HttpxUpstream(settings, transport=load_transport(settings))
+        return HttpxUpstream(settings, observe)
+    return HttpxUpstream(settings, observe, transport=load_transport(settings))

@@ -40,14 +40,17 @@ class Dialer:
         self._resolve = resolve
         self._works: int | None = None
 
-    async def dial(self, on_lost: Callable[[Connection], None]) -> Connection:
+    async def dial(
+        self, on_lost: Callable[[Connection], None], limit_s: float | None = None
+    ) -> Connection:
         """A connection that stands, TLS included; `on_lost` is called once it has ended.
 
         Raises:
-            ConnectTimeout: it did not stand within `connect_s`.
+            ConnectTimeout: it did not stand within `connect_s`, or the limit given instead.
             UpstreamUnreachable: no such host, refused, or TLS failed, at each of its addresses.
         """
-        limit_s = self._timeouts.connect_s
+        if limit_s is None:
+            limit_s = self._timeouts.connect_s
         try:
             async with asyncio.timeout(limit_s) as limit:
                 addresses = self._addresses or await self._resolve(self._host, self._port)
@@ -66,6 +69,13 @@ class Dialer:
             raise UpstreamUnreachable(
                 f"The upstream '{self._upstream}' cannot be reached."
             ) from exc
+
+    async def probe(self, limit_s: float) -> None:
+        """Make a connection, and close it. Raises: as `dial` does."""
+        lost = asyncio.get_running_loop().create_future()
+        connection = await self.dial(lost.set_result, limit_s)
+        connection.close()
+        await lost
 
     async def _try(
         self, addresses: Sequence[str], until: float, on_lost: Callable[[Connection], None]

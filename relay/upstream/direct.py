@@ -14,28 +14,34 @@ streamed body cannot be sent once more, so it goes out on a new connection at on
 
 import asyncio
 
-from relay.errors import UpstreamAuth, UpstreamProtocol, UpstreamStatus
+from relay.errors import UpstreamProtocol
+from relay.events import Observer, ignore
 from relay.settings import UpstreamSettings
 from relay.types import Call, Completion, RawHeaders
+from relay.upstream.credentials import open_keys
 from relay.upstream.dial import Dialer
 from relay.upstream.http1 import Connection, Sink
 from relay.upstream.pool import Pool
+from relay.upstream.refusal import refuse
 from relay.upstream.request import PromisedBody, RequestHead
 
 
 class DirectUpstream:
     """One upstream, as a `Backend`."""
 
-    def __init__(self, settings: UpstreamSettings) -> None:
+    def __init__(self, settings: UpstreamSettings, observe: Observer = ignore) -> None:
         self.name = settings.name
         self._total_s = settings.timeouts.total_s
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._keys = open_keys(settings, observe)
         self._head = RequestHead(settings)
+        self._dialer = Dialer(settings)
         self._pool = Pool(
             settings.name,
-            Dialer(settings).dial,
+            self._dialer.dial,
             max_open=settings.max_parallel,
             max_idle=settings.max_idle,
+            max_queued=settings.max_queued,
             max_wait_s=settings.timeouts.connect_s,
         )
 
@@ -59,8 +65,21 @@ class DirectUpstream:
         """
         return DirectAnswer(self, call)
 
+    async def probe(self, limit_s: float) -> None:
+        """See whether a connection can be made; one is, and closed.
+
+        Raises:
+            UpstreamUnreachable, ConnectTimeout: it cannot, or not within `limit_s`.
+        """
+        await self._dialer.probe(limit_s)
+
+    def keys(self) -> list[dict[str, object]]:
+        """The state of each key; see `Keys.states`."""
+        return self._keys.states()
+
     async def aclose(self) -> None:
         """Close every connection."""
+        await self._keys.aclose()
         await self._pool.aclose()
 
     async def ask(self, call: Call, *, whole: bool) -> Connection:
@@ -68,17 +87,28 @@ class DirectUpstream:
 
         It has to be given back. Raises: as `complete` does.
         """
-        head = self._head.write(call)
         if self._loop is None:  # asked for once: in Python 3.11 it costs a system call
             self._loop = asyncio.get_running_loop()
-        total_at = self._loop.time() + self._total_s
+        limits = call.limits
+        total_s = self._total_s if limits is None else limits.total_s
+        connect_s = None if limits is None else min(limits.connect_s, total_s)
+        total_at = self._loop.time() + total_s
+        key = self._keys.take() or await self._keys.fetch()
+        head = self._head.write(call, key)
         bodiless = call.method == "HEAD"
-        connection = self._pool.take_idle() or await self._pool.take()
+        connection = self._pool.take_idle() or await self._pool.take(connect_s)
         if call.content is not None and connection.used:
-            connection = await self._pool.replace(connection)
+            connection = await self._pool.replace(connection, connect_s)
         while True:
             try:
-                connection.send(head, call.body, total_at=total_at, whole=whole, bodiless=bodiless)
+                connection.send(
+                    head,
+                    call.body,
+                    total_at=total_at,
+                    whole=whole,
+                    bodiless=bodiless,
+                    limits=limits,
+                )
                 if call.content is not None:
                     length = call.content_length
                     body = PromisedBody(call.content, length, self.name)
@@ -86,30 +116,24 @@ class DirectUpstream:
                 while not connection.ready:
                     await connection.more()
                 if connection.answer.status >= 300:
-                    await self._refuse(connection)
+                    await refuse(
+                        self.name, connection.answer, connection.rest, keys=self._keys, key=key
+                    )
             except BaseException as exc:
                 if not (connection.stale and isinstance(exc, UpstreamProtocol)):
                     self._pool.give_back(connection)
                     raise
             else:
+                if key.on_trial:
+                    self._keys.accepted(key)
                 return connection
-            connection = await self._pool.replace(connection)  # a new one cannot be stale
+            connection = await self._pool.replace(
+                connection, connect_s
+            )  # a new one cannot be stale
 
     def give_back(self, connection: Connection) -> None:
         """What `ask` gave has been read, or will not be."""
         self._pool.give_back(connection)
-
-    async def _refuse(self, connection: Connection) -> None:
-        answer = connection.answer
-        if answer.status < 400:
-            raise UpstreamProtocol(
-                f"The upstream '{self.name}' redirects (status {answer.status}), which is not "
-                "followed; its base URL is probably wrong."
-            )
-        if answer.status in (401, 403):
-            raise UpstreamAuth(f"The upstream '{self.name}' refuses the relay's key.")
-        body = await connection.rest()
-        raise UpstreamStatus(answer.status, headers=answer.headers, body=body)
 
 
 class DirectAnswer:

@@ -6,7 +6,10 @@ down    everything but the connection's own headers, cookies, the upstream's COR
         whose account it is; its request id comes as `x-upstream-request-id`
 """
 
+import math
+import time
 from collections.abc import Iterable, Mapping
+from email.utils import parsedate_to_datetime
 
 from relay.types import RawHeaders
 
@@ -127,6 +130,25 @@ def divide_downward(
     Names in lower case.
     """
     return _divide(headers, _DOWN)
+
+
+def retry_after_s(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
+    """In how many seconds an upstream wants to be asked again; None when it does not say.
+
+    Source: RFC 9110, 10.2.3 (seconds or a date); `retry-after-ms` as OpenAI sends it.
+    """
+    told = dict(headers)
+    after, after_ms = told.get(b"retry-after", b""), told.get(b"retry-after-ms")
+    try:
+        if after_ms is not None:
+            seconds = float(after_ms) / 1000
+        elif after.strip().isdigit():
+            seconds = float(after)
+        else:
+            seconds = parsedate_to_datetime(after.decode("latin-1")).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def _divide(

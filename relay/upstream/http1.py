@@ -25,6 +25,7 @@ import httptools
 
 from relay.errors import UpstreamProtocol, UpstreamTimeout
 from relay.settings import Timeouts
+from relay.types import TimeLimits
 from relay.upstream.answer import AnswerReader
 from relay.upstream.limits import (
     MAX_BODY_BYTES,
@@ -35,6 +36,8 @@ from relay.upstream.limits import (
 
 Sink = Callable[[bytes], Awaitable[None] | None]
 """Takes a piece of a body; what it gives back, if anything, is to be awaited before the next."""
+
+Limits = Timeouts | TimeLimits
 
 _NOTHING = memoryview(b"")
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -55,7 +58,8 @@ class Connection(asyncio.Protocol):
         self.stale = False
         self.idle_since = 0.0
         self._upstream = upstream
-        self._timeouts = timeouts
+        self._timeouts: Limits = timeouts
+        self._limits: Limits = timeouts
         self._on_lost = on_lost
         self._exchanges = 0
         self._busy = False
@@ -76,13 +80,21 @@ class Connection(asyncio.Protocol):
         self._timer_at = math.inf
 
     def send(
-        self, head: bytes, body: bytes, *, total_at: float, whole: bool, bodiless: bool
+        self,
+        head: bytes,
+        body: bytes,
+        *,
+        total_at: float,
+        whole: bool,
+        bodiless: bool,
+        limits: TimeLimits | None = None,
     ) -> None:
         """Begin an exchange, which has to be over at `total_at` (of the loop's time).
 
         `whole`: the reader is woken when the answer has ended, if it is no error. `bodiless`: the
-        answer has no body whatever its head says.
+        answer has no body whatever its head says. `limits` are in place of the connection's own.
         """
+        self._limits = limits or self._timeouts
         self._exchanges += 1
         self._busy = True
         self._whole = whole
@@ -92,7 +104,7 @@ class Connection(asyncio.Protocol):
         self.answer.begin(bodiless=bodiless)
         if len(body) <= SLICE_BYTES:
             self._transport.write(head + body)
-            self._move_deadline(self._timeouts.first_byte_s)
+            self._move_deadline(self._limits.first_byte_s)
         else:
             self._transport.write(head)
             self._unsent = memoryview(body)
@@ -133,7 +145,7 @@ class Connection(asyncio.Protocol):
             self._unread = 0
             if self._paused:
                 self._resume()
-            idle_at = self._loop.time() + self._timeouts.idle_s
+            idle_at = self._loop.time() + self._limits.idle_s
             self._deadline = idle_at if idle_at < self._total_at else self._total_at
         waiter = self._waiter = self._loop.create_future()
         if self._deadline < self._timer_at:
@@ -270,7 +282,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(self._unsent[:SLICE_BYTES])
             self._unsent = self._unsent[SLICE_BYTES:]
         if not self._unsent and not self._begun:
-            self._move_deadline(self._timeouts.first_byte_s)
+            self._move_deadline(self._limits.first_byte_s)
 
     async def _feed(self, content: AsyncIterable[bytes], length: int | None) -> None:
         async for piece in content:
@@ -291,7 +303,7 @@ class Connection(asyncio.Protocol):
             self.close()
             self._wake()
         elif self._busy and not self._begun:
-            self._move_deadline(self._timeouts.first_byte_s)
+            self._move_deadline(self._limits.first_byte_s)
 
     def _stop_upload(self) -> None:
         if self._upload is not None:
@@ -304,7 +316,7 @@ class Connection(asyncio.Protocol):
             self._room = self._sink(self.take())
             if self._room is None:
                 self._unread = 0
-                idle_at = self._loop.time() + self._timeouts.idle_s
+                idle_at = self._loop.time() + self._limits.idle_s
                 self._deadline = idle_at if idle_at < self._total_at else self._total_at
             else:
                 self._sink = None
@@ -318,7 +330,7 @@ class Connection(asyncio.Protocol):
         elif self._unread > MAX_BODY_BYTES:
             self._fail("gave an answer that is too large")
         else:
-            self._move_deadline(self._timeouts.idle_s)
+            self._move_deadline(self._limits.idle_s)
 
     def _resume(self) -> None:
         self._paused = False
@@ -347,7 +359,7 @@ class Connection(asyncio.Protocol):
         limit = "idle_s" if self._begun else "first_byte_s"
         if self._deadline == self._total_at:
             limit = "total_s"
-        limit_s = getattr(self._timeouts, limit)
+        limit_s = getattr(self._limits, limit)
         self._failure = UpstreamTimeout(
             f"The upstream '{self._upstream}' took longer than {limit} allows ({limit_s:g} s)."
         )

@@ -17,6 +17,3 @@ SLICE_BYTES = 64 * 1024
 
 KEEP_ALIVE_S = 30.0
 """How long an idle connection is kept: shorter than common servers do (60 s and up)."""
-
-MAX_QUEUED = 10_000
-"""How many calls may wait for a connection of one upstream."""

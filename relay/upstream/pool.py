@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable
 
 from relay.errors import Overloaded, UpstreamUnreachable
 from relay.upstream.http1 import Connection
-from relay.upstream.limits import KEEP_ALIVE_S, MAX_QUEUED
+from relay.upstream.limits import KEEP_ALIVE_S
 
-Dial = Callable[[Callable[[Connection], None]], Awaitable[Connection]]
+Dial = Callable[[Callable[[Connection], None], float | None], Awaitable[Connection]]
+"""Makes a connection, within so many seconds if it is told; see `Dialer.dial`."""
 
 
 class Pool:
@@ -28,9 +29,9 @@ class Pool:
         *,
         max_open: int,
         max_idle: int,
+        max_queued: int,
         max_wait_s: float,
         keep_alive_s: float = KEEP_ALIVE_S,
-        max_queued: int = MAX_QUEUED,
     ) -> None:
         self._upstream = upstream
         self._dial = dial
@@ -55,8 +56,8 @@ class Pool:
                 return connection
         return None
 
-    async def take(self) -> Connection:
-        """A connection, as soon as there is one.
+    async def take(self, limit_s: float | None = None) -> Connection:
+        """A connection, as soon as there is one; `limit_s` in place of the usual limits.
 
         Raises:
             Overloaded: all are in use, and too many wait already or this one waited too long.
@@ -69,15 +70,15 @@ class Pool:
         if self._taken < self._max_open:
             self._taken += 1
         else:
-            connection = await self._wait()
+            connection = await self._wait(limit_s or self._max_wait_s)
             if connection is not None and not connection.closed:
                 return connection
-        return await self._connect()
+        return await self._connect(limit_s)
 
-    async def replace(self, connection: Connection) -> Connection:
+    async def replace(self, connection: Connection, limit_s: float | None = None) -> Connection:
         """A new connection in the place of one that had been taken. Raises: as `take` does."""
         connection.close()
-        return await self._connect()
+        return await self._connect(limit_s)
 
     def give_back(self, connection: Connection) -> None:
         """The exchange on that connection is over, or given up."""
@@ -99,9 +100,9 @@ class Pool:
         if self._open:
             await self._closing
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, limit_s: float | None) -> Connection:
         try:
-            connection = await self._dial(self._forget)
+            connection = await self._dial(self._forget, limit_s)
         except BaseException:
             self._free(None)
             raise
@@ -111,14 +112,14 @@ class Pool:
             self._open.add(connection)
         return connection
 
-    async def _wait(self) -> Connection | None:
+    async def _wait(self, limit_s: float) -> Connection | None:
         """Wait in the queue for a slot, and perhaps the connection that was in it."""
         if len(self._queue) >= self._max_queued:
             raise self._overloaded()
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Connection | None] = loop.create_future()
         self._queue[waiter] = None
-        timer = loop.call_later(self._max_wait_s, self._give_up, waiter)
+        timer = loop.call_later(limit_s, self._give_up, waiter)
         try:
             return await waiter
         except asyncio.CancelledError:

@@ -1,12 +1,14 @@
 """A request, as the bytes that are sent: its head, and a streamed body that keeps its promise."""
 
-import itertools
 from collections.abc import AsyncIterable
 from urllib.parse import quote, urlsplit
 
+from relay.dialects import anthropic_request
 from relay.errors import UpstreamProtocol
 from relay.settings import UpstreamSettings
 from relay.types import Call
+from relay.upstream.key import Key
+from relay.upstream.paths import path_of
 
 HAVE_BODIES = frozenset({"POST", "PUT", "PATCH"})
 """Methods whose requests state their length even when that is zero (RFC 9110, 8.6)."""
@@ -16,6 +18,7 @@ REMEMBERED_LINES = 100
 _OURS = frozenset(
     {
         b"accept-encoding",
+        b"api-key",
         b"authorization",
         b"connection",
         b"content-length",
@@ -23,6 +26,7 @@ _OURS = frozenset(
         b"host",
         b"transfer-encoding",
         b"upgrade",
+        b"x-api-key",
     }
 )
 _URL_CHARACTERS = "!$%&'()*+,-./:;=?@[]_~"
@@ -34,32 +38,35 @@ class RequestHead:
     def __init__(self, settings: UpstreamSettings) -> None:
         self._upstream = settings.name
         url = urlsplit(settings.base_url)
-        fixed = {b"host": _host(settings.base_url), b"accept-encoding": b"identity"}
-        for name, secret in settings.headers.items():
-            fixed[name.lower().encode()] = secret.get_secret_value().encode()
+        usual = {b"host": _host(settings.base_url), b"accept-encoding": b"identity"}
+        self._fixed = usual | own_headers(settings)
+        self._path_of = path_of(settings)
         self._lines: dict[tuple[str, str], bytes] = {}
-        self._ours = _OURS | fixed.keys()
+        self._ours = _OURS | self._fixed.keys()
         self._path = _target(url.path).encode() + b"/"
-        endings = []
-        for key in settings.api_keys:
-            bearer = {b"authorization": b"Bearer " + key.get_secret_value().encode()}
-            endings.append(_start_of_headers(bearer | fixed))
-        self._starts = itertools.cycle(endings or [_start_of_headers(fixed)])
 
     def _line(self, call: Call) -> bytes:
         """What stands before the version; that of a path without a query is remembered."""
-        line = b"%b %b%b" % (call.method.encode(), self._path, _target(call.path).encode())
-        if len(self._lines) < REMEMBERED_LINES and "?" not in call.path:
+        path = self._path_of(call)
+        line = b"%b %b%b" % (call.method.encode(), self._path, _target(path).encode())
+        if len(self._lines) < REMEMBERED_LINES and path is call.path and "?" not in path:
             self._lines[call.method, call.path] = line
         return line
 
-    def write(self, call: Call) -> bytes:
+    def _start(self, key: Key) -> tuple[bytes, int]:
+        """What stands between the request line and the headers of the call, with that key."""
+        shown = {} if key.header is None else dict([key.header])
+        key.start = _start_of_headers(shown | self._fixed)
+        return key.start
+
+    def write(self, call: Call, key: Key) -> bytes:
         """Everything up to the empty line, and that.
 
         Raises:
             UpstreamProtocol: the call holds a line break where HTTP allows none.
+            ModelNotFound: the upstream's places are named by model, and there is none for it.
         """
-        start, lines = next(self._starts)
+        start, lines = key.start or self._start(key)
         parts = [self._lines.get((call.method, call.path)) or self._line(call), start]
         ours = self._ours
         headers = [b"%b: %b\r\n" % pair for pair in call.headers if pair[0] not in ours]
@@ -113,6 +120,17 @@ class PromisedBody:
         if piece is None:
             raise StopAsyncIteration
         return piece
+
+
+def own_headers(settings: UpstreamSettings) -> dict[bytes, bytes]:
+    """The headers that go with every call of that upstream, whatever the call says."""
+    headers = {}
+    if settings.kind == "anthropic":
+        name, usual = anthropic_request.VERSION
+        headers[name] = settings.api_version.encode() if settings.api_version else usual
+    for name_text, secret in settings.headers.items():
+        headers[name_text.lower().encode()] = secret.get_secret_value().encode()
+    return headers
 
 
 def _start_of_headers(headers: dict[bytes, bytes]) -> tuple[bytes, int]:

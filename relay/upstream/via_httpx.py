@@ -14,9 +14,10 @@ covers both), a total limit, and slots of our own, because its pool may lose som
 """
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import httpx
@@ -25,17 +26,20 @@ from relay.errors import (
     BackendError,
     ConnectTimeout,
     Overloaded,
-    UpstreamAuth,
     UpstreamProtocol,
-    UpstreamStatus,
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from relay.settings import Timeouts, UpstreamSettings
-from relay.types import Call, Completion, RawHeaders
+from relay.events import Observer, ignore
+from relay.settings import UpstreamSettings
+from relay.types import Call, Completion, RawHeaders, TimeLimits
+from relay.upstream.credentials import open_keys
 from relay.upstream.headers import downward
+from relay.upstream.key import Key
 from relay.upstream.limits import KEEP_ALIVE_S, MAX_BODY_BYTES
-from relay.upstream.request import PromisedBody
+from relay.upstream.paths import path_of
+from relay.upstream.refusal import refuse
+from relay.upstream.request import PromisedBody, own_headers
 from relay.upstream.tls import tls_context
 
 ERRORS: dict[type[Exception], tuple[type[BackendError], str]] = {
@@ -58,35 +62,37 @@ class HttpxUpstream:
     """One upstream, as a `Backend`."""
 
     def __init__(
-        self, settings: UpstreamSettings, *, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        settings: UpstreamSettings,
+        observe: Observer = ignore,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.name = settings.name
         self._base_url = settings.base_url
-        self._timeouts = settings.timeouts
-        self._slots = asyncio.Semaphore(settings.max_parallel)
-        self._keys = itertools.cycle(
-            [b"Bearer " + key.get_secret_value().encode() for key in settings.api_keys] or [b""]
-        )
-        self._headers = [
-            (name.lower().encode(), value.get_secret_value().encode())
-            for name, value in settings.headers.items()
-        ]
+        self._path_of = path_of(settings)
+        self._limits = TimeLimits(**settings.timeouts.model_dump())
+        self._slots = _Slots(settings)
+        self._keys = open_keys(settings, observe)
+        self._headers = own_headers(settings)
+        self._own_transport = transport is not None
         # Our own slots bound the connections; httpx's pool only keeps the idle ones.
         limits = httpx.Limits(
             max_connections=None,
             max_keepalive_connections=settings.max_idle,
             keepalive_expiry=KEEP_ALIVE_S,
         )
-        self._client = httpx.AsyncClient(
+        self._open_client = partial(
+            httpx.AsyncClient,
             verify=tls_context(settings),
             proxy=settings.proxy,
             http2=settings.http2,
-            transport=transport,
             limits=limits,
-            timeout=httpx.Timeout(None, connect=settings.timeouts.connect_s),
+            timeout=None,
             trust_env=False,
             follow_redirects=False,
         )
+        self._client = self._open_client(transport=transport)
 
     async def complete(self, call: Call) -> Completion:
         """The upstream's whole answer.
@@ -105,47 +111,71 @@ class HttpxUpstream:
         Raises:
             BackendError: as the table above says; an error status is an `UpstreamStatus`.
         """
-        clock = _Clock(self._timeouts, self.name)
-        await self._take_slot()
+        limits = call.limits or self._limits
+        clock = _Clock(limits, self.name)
+        key = self._keys.take() or await self._keys.fetch()
+        await self._slots.take(min(limits.connect_s, limits.total_s))
         response: httpx.Response | None = None
         try:
             async with clock.phases() as trace:
-                response = await self._send(call, trace)
+                response = await self._send(call, trace, key)
                 # Not `aiter_raw`, which refuses the answers that a transport made of one piece.
                 pieces = aiter(cast(httpx.AsyncByteStream, response.stream))
                 first = await _next(pieces, self.name)
             answer = HttpxAnswer(response, pieces, first, clock)
-            await self._check(answer)
+            if answer.status >= 300:
+                rest = partial(_read, answer, self.name)
+                await refuse(self.name, answer, rest, keys=self._keys, key=key)
+            if key.on_trial:
+                self._keys.accepted(key)
             yield answer
         finally:
             try:
                 if response is not None:
                     await response.aclose()
             finally:
-                self._slots.release()
+                self._slots.give_back()
+
+    async def probe(self, limit_s: float) -> None:
+        """See whether a connection can be made, by the proxy if there is one; one is, and closed.
+
+        A transport of somebody else's cannot be asked that, and is taken to be well.
+
+        Raises:
+            UpstreamUnreachable, ConnectTimeout: it cannot, or not within `limit_s`.
+        """
+        if self._own_transport:
+            return
+        clock = _Clock(replace(self._limits, connect_s=limit_s), self.name)
+        async with self._open_client() as client:
+            try:
+                async with clock.phases() as trace:
+                    extensions = {"trace": partial(_until_it_stands, trace)}
+                    await client.get(f"{self._base_url}/", extensions=extensions)
+            except _Stands:
+                return
+            except httpx.HTTPError as exc:
+                failure = translate(exc, self.name)
+                if not isinstance(failure, UpstreamUnreachable | ConnectTimeout):
+                    failure = UpstreamUnreachable(failure.message)
+                raise failure from _loggable(exc)
+
+    def keys(self) -> list[dict[str, object]]:
+        """The state of each key; see `Keys.states`."""
+        return self._keys.states()
 
     async def aclose(self) -> None:
         """Close every connection."""
+        await self._keys.aclose()
         await self._client.aclose()
 
-    async def _take_slot(self) -> None:
-        try:
-            async with asyncio.timeout(self._timeouts.connect_s):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise Overloaded(
-                f"The upstream '{self.name}' has as many calls open as it may; try again.",
-                headers=[(b"retry-after", b"1")],
-            ) from None
-
-    async def _send(self, call: Call, trace: Any) -> httpx.Response:
+    async def _send(self, call: Call, trace: Any, key: Key) -> httpx.Response:
+        own = dict([key.header] if key.header else []) | self._headers
         headers = [
-            *((name, value) for name, value in call.headers if name not in self._own_names()),
-            *self._headers,
+            *(pair for pair in call.headers if pair[0] not in own),
+            *own.items(),
             (b"accept-encoding", b"identity"),
         ]
-        if key := next(self._keys):
-            headers.append((b"authorization", key))
         body: bytes | PromisedBody | None = call.body or None
         if call.content is not None:
             body = PromisedBody(call.content, call.content_length, self.name)
@@ -154,30 +184,14 @@ class HttpxUpstream:
         try:
             request = httpx.Request(
                 call.method,
-                f"{self._base_url}/{call.path}",
+                f"{self._base_url}/{self._path_of(call)}",
                 headers=headers,
                 content=body,
-                extensions={"trace": trace, "timeout": self._client.timeout.as_dict()},
+                extensions={"trace": trace},
             )
             return await self._client.send(request, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise translate(exc, self.name) from _loggable(exc)
-
-    def _own_names(self) -> set[bytes]:
-        return {name for name, _ in self._headers}
-
-    async def _check(self, answer: "HttpxAnswer") -> None:
-        status = answer.status
-        if status < 300:
-            return
-        if status < 400:
-            raise UpstreamProtocol(
-                f"The upstream '{self.name}' redirects (status {status}), which is not followed; "
-                "its base URL is probably wrong."
-            )
-        if status in (401, 403):
-            raise UpstreamAuth(f"The upstream '{self.name}' refuses the relay's key.")
-        raise UpstreamStatus(status, headers=answer.headers, body=await _read(answer, self.name))
 
 
 class HttpxAnswer:
@@ -212,14 +226,46 @@ class HttpxAnswer:
         return piece
 
 
+class _Slots:
+    """So many calls at once, so many that wait; who waits longest is next."""
+
+    def __init__(self, settings: UpstreamSettings) -> None:
+        self._upstream = settings.name
+        self._free = asyncio.Semaphore(settings.max_parallel)
+        self._max_queued = settings.max_queued
+        self._queued = 0
+
+    async def take(self, limit_s: float) -> None:
+        """Wait for a slot. Raises: Overloaded: too many wait already, or this one did too long."""
+        if self._free.locked() and self._queued >= self._max_queued:
+            raise self._overloaded()
+        self._queued += 1
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._free.acquire()
+        except TimeoutError:
+            raise self._overloaded() from None
+        finally:
+            self._queued -= 1
+
+    def give_back(self) -> None:
+        self._free.release()
+
+    def _overloaded(self) -> Overloaded:
+        return Overloaded(
+            f"The upstream '{self._upstream}' has as many calls open as it may; try again.",
+            headers=[(b"retry-after", b"1")],
+        )
+
+
 class _Clock:
     """The four limits of one call. Times are the event loop's, in seconds."""
 
-    def __init__(self, timeouts: Timeouts, upstream: str) -> None:
+    def __init__(self, limits: TimeLimits, upstream: str) -> None:
         self.upstream = upstream
-        self._timeouts = timeouts
+        self._limits = limits
         self._now = asyncio.get_running_loop().time
-        self._deadline = self._now() + timeouts.total_s
+        self._deadline = self._now() + limits.total_s
 
     @asynccontextmanager
     async def phases(self) -> AsyncIterator[Any]:
@@ -227,7 +273,7 @@ class _Clock:
         phase = "connect_s"
         connection: Any = None
         try:
-            async with asyncio.timeout(self._timeouts.connect_s) as limit:
+            async with asyncio.timeout(self._limits.connect_s) as limit:
 
                 async def trace(event: str, info: dict[str, Any]) -> None:
                     nonlocal phase, connection
@@ -240,7 +286,7 @@ class _Clock:
                         limit.reschedule(self._deadline)
                     elif event.endswith("send_request_body.complete"):
                         phase = "first_byte_s"
-                        first_byte = self._now() + self._timeouts.first_byte_s
+                        first_byte = self._now() + self._limits.first_byte_s
                         if first_byte > self._deadline:
                             phase, first_byte = "total_s", self._deadline
                         limit.reschedule(first_byte)
@@ -252,7 +298,7 @@ class _Clock:
     @asynccontextmanager
     async def idle(self) -> AsyncIterator[None]:
         """Limits the wait for one piece."""
-        idle = self._now() + self._timeouts.idle_s
+        idle = self._now() + self._limits.idle_s
         phase, when = ("idle_s", idle) if idle < self._deadline else ("total_s", self._deadline)
         try:
             async with asyncio.timeout_at(when):
@@ -264,8 +310,19 @@ class _Clock:
         kind = ConnectTimeout if phase == "connect_s" else UpstreamTimeout
         return kind(
             f"The upstream '{self.upstream}' took longer than {phase} allows "
-            f"({getattr(self._timeouts, phase):g} s)."
+            f"({getattr(self._limits, phase):g} s)."
         )
+
+
+class _Stands(Exception):
+    """A connection stands, and nothing was asked on it yet."""
+
+
+async def _until_it_stands(trace: Any, event: str, info: dict[str, Any]) -> None:
+    """A trace hook that ends a call as its request is about to leave."""
+    await trace(event, info)
+    if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
+        raise _Stands
 
 
 def translate(exc: Exception, upstream: str) -> BackendError:

@@ -22,7 +22,7 @@ async def open_pool(fake: FakeUpstream) -> AsyncIterator[Open]:
 
     def open_pool(base_url: str = fake.url, **limits) -> Pool:
         settings = UpstreamSettings(name="u", base_url=base_url, timeouts=Timeouts(connect_s=0.5))
-        chosen = {"max_open": 10, "max_idle": 10, "max_wait_s": 20.0} | limits
+        chosen = {"max_open": 10, "max_idle": 10, "max_queued": 9, "max_wait_s": 20.0} | limits
         pools.append(Pool("u", Dialer(settings).dial, **chosen))
         return pools[-1]
 

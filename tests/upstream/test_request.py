@@ -5,11 +5,15 @@ import pytest
 from relay.errors import UpstreamProtocol
 from relay.settings import UpstreamSettings
 from relay.types import Call
+from relay.upstream.credentials import open_keys
 from relay.upstream.request import RequestHead
 
 
 def head(call: Call, base_url: str = "http://host/v1", **settings) -> list[bytes]:
-    written = RequestHead(UpstreamSettings(name="u", base_url=base_url, **settings)).write(call)
+    chosen = UpstreamSettings(name="u", base_url=base_url, **settings)
+    key = open_keys(chosen).take()
+    assert key is not None
+    written = RequestHead(chosen).write(call, key)
     assert written.endswith(b"\r\n\r\n")
     return written.removesuffix(b"\r\n\r\n").split(b"\r\n")
 
