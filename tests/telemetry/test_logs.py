@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from relay.events import AttemptFailed, RequestEnded, ignore
+from relay.events import AttemptFailed, KeyRetired, RequestEnded, ignore
 from relay.telemetry import logs
 
 ENDED = RequestEnded(
@@ -91,3 +91,12 @@ def test_keys_never_reach_a_line(form: str, text: str, capsys: pytest.CaptureFix
     written = capsys.readouterr().err
     assert key not in written
     assert "[redacted]" in written
+
+
+def test_a_refused_key_is_an_error_that_names_it_without_showing_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure("error", "text")
+    logs.of_keys()(KeyRetired(upstream="eu", which="2 (a1b2c3d4)"))
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith(' ERROR key_retired upstream=eu which="2 (a1b2c3d4)"')

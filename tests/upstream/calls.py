@@ -11,10 +11,11 @@ from fake_script import PATIENCE_S
 
 from relay.errors import BackendError
 from relay.types import Answer, Backend, Call
+from relay.upstream import Upstream
 
 KEY = "sk-canary-5c1d"
 
-Connect = Callable[..., Backend]
+Connect = Callable[..., Upstream]
 Error = TypeVar("Error", bound=BackendError)
 
 CHAT = Call(

@@ -8,12 +8,14 @@ import pytest
 import uvloop
 from fake_upstream import FakeUpstream
 
+from relay.events import Observer, ignore
 from relay.settings import UpstreamSettings
-from relay.types import Backend
+from relay.upstream import Upstream
 
 pytest.register_assert_rewrite("upstream.calls", "upstream.contract")
 pytest.register_assert_rewrite("upstream.contract_failures", "upstream.contract_connections")
-pytest.register_assert_rewrite("upstream.contract_uploads")
+pytest.register_assert_rewrite("upstream.contract_uploads", "upstream.contract_keys")
+pytest.register_assert_rewrite("upstream.contract_limits")
 
 from upstream.calls import KEY, Connect  # noqa: E402 - its asserts are rewritten from here on
 
@@ -33,14 +35,16 @@ async def fake() -> AsyncIterator[FakeUpstream]:
 
 @pytest.fixture
 async def connect(
-    fake: FakeUpstream, open_upstream: Callable[[UpstreamSettings], Backend]
+    fake: FakeUpstream, open_upstream: Callable[[UpstreamSettings, Observer], Upstream]
 ) -> AsyncIterator[Connect]:
     """Opens clients of the fake or of `base_url`, settings as keywords; closes them at the end."""
-    opened: list[Backend] = []
+    opened: list[Upstream] = []
 
-    def connect(base_url: str = fake.url, **settings: Any) -> Backend:
+    def connect(
+        base_url: str = fake.url, *, observe: Observer = ignore, **settings: Any
+    ) -> Upstream:
         given = {"name": "fake", "api_keys": [KEY], "base_url": base_url} | settings
-        opened.append(open_upstream(UpstreamSettings(**given)))
+        opened.append(open_upstream(UpstreamSettings(**given), observe))
         return opened[-1]
 
     yield connect
@@ -49,5 +53,5 @@ async def connect(
 
 
 @pytest.fixture
-async def upstream(connect: Connect) -> Backend:
+async def upstream(connect: Connect) -> Upstream:
     return connect()

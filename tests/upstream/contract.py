@@ -1,8 +1,9 @@
 """What every upstream client must do, told to it as a `Backend`.
 
 An implementation passes by subclassing `UpstreamContract` with a fixture `open_upstream` that
-gives `Callable[[UpstreamSettings], Backend]`. What is asked and answered stands here, what goes
-wrong in `contract_failures`, what becomes of connections in `contract_connections`.
+gives `Callable[[UpstreamSettings, Observer], Upstream]`. What is asked and answered stands here,
+what goes wrong in `contract_failures`, what becomes of connections in `contract_connections`, of
+keys in `contract_keys`; limits of a call, the queue and probes are in `contract_limits`.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from transcripts import DONE, chat_stream
 from upstream.calls import CHAT, KEY, STREAM, Connect, ask, read
 from upstream.contract_connections import ConnectionContract
 from upstream.contract_failures import FailureContract
+from upstream.contract_keys import KeyContract, KindContract, TokenContract
+from upstream.contract_limits import LimitContract, ProbeContract, QueueContract
 from upstream.contract_uploads import UploadContract
 
 from relay.types import Backend, Call, RawHeaders
@@ -268,5 +271,11 @@ class UpstreamContract(
     UploadContract,
     FailureContract,
     ConnectionContract,
+    KeyContract,
+    TokenContract,
+    KindContract,
+    LimitContract,
+    QueueContract,
+    ProbeContract,
 ):
     """All of it."""

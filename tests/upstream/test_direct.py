@@ -6,15 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from fake_upstream import FakeUpstream, Gate, Script
+from fake_upstream import FakeUpstream, Script
 from upstream.calls import CHAT, STREAM, Connect, ask, fails_with, read
 from upstream.contract import UpstreamContract
 from upstream.contract_connections import HELD, both_ways
 from upstream.contract_uploads import StrictUploadContract
 
 from relay.errors import UpstreamProtocol, UpstreamStatus
+from relay.events import Observer
 from relay.settings import Timeouts, UpstreamSettings
 from relay.types import Backend, Call
+from relay.upstream import Upstream
 from relay.upstream.direct import DirectUpstream
 
 PIECE = b"x" * 65536
@@ -24,7 +26,7 @@ RESET_UNANSWERED = Script(raw=b"", reset_at=0)
 
 class TestDirectUpstream(UpstreamContract, StrictUploadContract):
     @pytest.fixture
-    def open_upstream(self) -> Callable[[UpstreamSettings], Backend]:
+    def open_upstream(self) -> Callable[[UpstreamSettings, Observer], Upstream]:
         return DirectUpstream
 
     async def test_after_2000_random_cancels_on_a_pool_of_ten_healthy_requests_pass(
@@ -157,21 +159,6 @@ class TestDirectUpstream(UpstreamContract, StrictUploadContract):
         async with upstream.stream(STREAM):
             fake.answer(Script(body=b"other"))
             assert await ask(upstream, CHAT) == b"other"
-
-    async def test_calls_are_answered_in_the_order_in_which_they_came(
-        self, fake: FakeUpstream, connect: Connect
-    ) -> None:
-        upstream = connect(max_parallel=1)
-        gate = Gate()
-        fake.answer(Script(gate=gate, body=b"x"), times=1)
-        fake.answer(Script(body=b"x"))
-        bodies = [b"%d" % number for number in range(20)]
-        calls = [asyncio.create_task(ask(upstream, replace(CHAT, body=b))) for b in bodies]
-        await fake.until(lambda: fake.requests)
-        gate.open()
-        await asyncio.gather(*calls)
-        assert [received.body for received in fake.requests] == bodies
-        assert len(fake.connections) == 1
 
     async def test_waiting_for_a_reader_is_not_waiting_for_the_upstream(
         self, fake: FakeUpstream, connect: Connect

@@ -11,10 +11,10 @@ import pytest
 from fake_upstream import FakeUpstream, Script
 from upstream.calls import CHAT, KEY, STREAM, ask, fails_with
 
-from relay.errors import UpstreamUnreachable
+from relay.errors import UpstreamAuth, UpstreamUnreachable
+from relay.events import Event, KeyRetired
 from relay.settings import SettingsError, UpstreamSettings
-from relay.types import Backend
-from relay.upstream import open_upstream
+from relay.upstream import Upstream, open_upstream
 from relay.upstream.direct import DirectUpstream
 from relay.upstream.via_httpx import HttpxUpstream
 
@@ -26,7 +26,15 @@ class Canned(httpx.AsyncBaseTransport):
         return httpx.Response(200, content=b"canned " + request.url.path.encode())
 
 
+class Refuses(httpx.AsyncBaseTransport):
+    """Another, which wants another key."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(401)
+
+
 CANNED = Canned()
+REFUSES = Refuses()
 NOT_ONE = object
 
 
@@ -35,7 +43,7 @@ def settings(**more: Any) -> UpstreamSettings:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: UpstreamSettings) -> AsyncIterator[Backend]:
+async def opened(settings: UpstreamSettings) -> AsyncIterator[Upstream]:
     upstream = open_upstream(settings)
     yield upstream
     await upstream.aclose()
@@ -118,6 +126,42 @@ async def test_a_call_goes_through_the_socks_proxy(fake: FakeUpstream) -> None:
         async with opened(settings(proxy=f"socks5h://127.0.0.1:{port}")) as upstream:
             assert await ask(upstream, CHAT) == b"by socks"
     assert asked == [b"host.invalid" + (80).to_bytes(2, "big")]
+
+
+async def test_a_probe_goes_to_the_proxy_and_asks_nothing(fake: FakeUpstream) -> None:
+    async with opened(settings(proxy=fake.root_url)) as upstream:
+        await upstream.probe(20)
+    await fake.until(lambda: fake.connections and not fake.open_connections)
+    assert fake.requests == []
+
+
+async def test_a_probe_behind_a_proxy_fails_when_the_proxy_cannot_reach_the_upstream(
+    fake: FakeUpstream,
+) -> None:
+    fake.answer(Script(status=502))
+    chosen = settings(proxy=fake.root_url, base_url="https://host.invalid/v1")
+    async with opened(chosen) as upstream:
+        with fails_with(UpstreamUnreachable):
+            await upstream.probe(20)
+    assert [received.method for received in fake.requests] == ["CONNECT"]
+
+
+async def test_a_transport_of_ones_own_is_not_probed() -> None:
+    async with opened(settings(transport="upstream.test_open_upstream:CANNED")) as upstream:
+        await upstream.probe(20)
+
+
+@pytest.mark.parametrize("transport", ["direct", "httpx", "upstream.test_open_upstream:REFUSES"])
+async def test_whoever_watches_is_told_of_a_refused_key(fake: FakeUpstream, transport: str) -> None:
+    told: list[Event] = []
+    fake.answer(Script(status=401))
+    chosen = settings(base_url=fake.url, api_keys=[KEY], transport=transport)
+    upstream = open_upstream(chosen, told.append)
+    with fails_with(UpstreamAuth):
+        await ask(upstream, CHAT)
+    await upstream.aclose()
+    [event] = told
+    assert isinstance(event, KeyRetired)
 
 
 async def test_a_proxy_that_is_not_there_is_unreachable(silent_listener: str) -> None:
