@@ -82,7 +82,8 @@ class Relay:
         self.settings = settings
         self.presence = Presence(settings.body_timeout_s)
         self._upstreams: dict[str, Backend] = {
-            upstream.name: open_upstream(upstream) for upstream in settings.all_upstreams()
+            upstream.name: open_upstream(upstream, logs.of_keys())
+            for upstream in settings.all_upstreams()
         }
         self._local = self._open_local(local)
         self.router = Router(

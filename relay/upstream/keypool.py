@@ -7,7 +7,8 @@
 
 When only resting keys are left, the one whose rest ends first is used. When all are retired, the
 one that has been so for longest is tried at once and then every 60 s, so that a stray 401 does not
-end everything; it comes back when the upstream takes it. Other calls fail at once meanwhile.
+end everything; it comes back when the upstream takes it. Other calls fail at once meanwhile. A key
+that has no others beside it is always tried: nothing would be won by waiting.
 """
 
 import itertools
@@ -131,7 +132,7 @@ class KeyPool:
         resting = [key for key in self._keys if key.retired_at is None]
         if resting:
             return min(resting, key=lambda key: key.rests_until)
-        if now - self._tried_at < TRIAL_S:
+        if len(self._keys) > 1 and now - self._tried_at < TRIAL_S:
             raise UpstreamAuth(
                 f"The upstream '{self._upstream}' refuses the relay's key; it is tried again every "
                 f"{TRIAL_S:g} s."
