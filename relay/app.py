@@ -1,6 +1,6 @@
 """The one place that builds things: settings in, a running relay out.
 
-Settings --> backends --> Router --> Engine --> routes --> Door --> Cors --> uvicorn
+Settings --> Built --> Relay --> uvicorn, in this process or in workers
 """
 
 import asyncio
@@ -8,53 +8,29 @@ import gc
 import math
 import pickle
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
 
 import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from sse_starlette.sse import AppStatus
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
-from starlette.routing import WebSocketRoute
+from starlette.routing import Router as Routes
 from starlette.types import Receive, Scope, Send
 
-from relay import __version__
-from relay.engine import Engine
-from relay.errors import (
-    InvalidRequest,
-    MethodNotAllowed,
-    RelayError,
-    RouteNotFound,
-)
-from relay.events import ignore
-from relay.keys import Keyring
-from relay.local import LocalBackend, LocalModel, as_backend, open_local
-from relay.probing import Probing
-from relay.routing import LOCAL, Router
-from relay.schema import field_path
+from relay.backends import Backends, already_open, open_backends
+from relay.built import Built
+from relay.health import Health
+from relay.local import LocalBackend, LocalModel
+from relay.reload import Reloader, Sources, Supervision, held
+from relay.routing import Router
 from relay.settings import Settings, SettingsError, load_settings, variable
 from relay.telemetry import logs
-from relay.types import Backend
-from relay.upstream import open_upstream
-from relay.web import documentation
-from relay.web.allowlist import Allowlist
-from relay.web.catalogue import Catalogue
-from relay.web.chat import ChatEndpoint
+from relay.web.admin_reload import Outcome, Reload, not_reloadable
 from relay.web.connection import ClientConnection
-from relay.web.cors import Cors, Origins
-from relay.web.door import CLIENT_CLOSED_REQUEST, Door, internal_error
 from relay.web.exchange import Exchange
-from relay.web.models import Models
-from relay.web.pages import STATIC, PageFiles, pages_router, swagger_files
-from relay.web.passthrough import Passthrough
-from relay.web.presence import ClientLeft, Presence
-from relay.web.replies import answer_headers, visit
-from relay.web.websocket import ChatSocket
-from relay.workers import Workers
+from relay.web.presence import Presence
+from relay.workers import Orders, Workers, tell_parent
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
@@ -74,135 +50,126 @@ WORKER_MARGIN_S = 3.0
 
 
 class Relay:
-    """A built relay: the ASGI application, and what has to be started and stopped with it."""
+    """The ASGI application: what is built from the settings, until that is replaced.
+
+    `reload` is what `POST /admin/reload` does; a server of ours gives it. `opened` is the local
+    backend of the settings when it has been opened already; `local` is one in place of theirs.
+    """
 
     def __init__(
-        self, settings: Settings, *, local: LocalModel | LocalBackend | None = None
+        self,
+        settings: Settings,
+        *,
+        local: LocalModel | LocalBackend | None = None,
+        opened: LocalBackend | None = None,
     ) -> None:
-        self.settings = settings
         self.presence = Presence(settings.body_timeout_s)
-        self._upstreams: dict[str, Backend] = {
-            upstream.name: open_upstream(upstream, logs.of_keys())
-            for upstream in settings.all_upstreams()
-        }
-        self._local = self._open_local(local)
-        self.router = Router(
-            mode=settings.mode,
-            upstreams=self._upstreams,
-            local=self._local,
-            models=settings.models,
-            history=settings.history,
-            settings=settings.all_upstreams(),
-        )
-        self._layers = self._build()
+        self.reload: Reload = not_reloadable
+        self._local = local
+        self._life = Routes(lifespan=self._lifespan)
+        self._old: dict[Built, asyncio.TimerHandle] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._now = self._built(settings, before=already_open(settings, opened), known={})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._layers(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._life(scope, receive, send)
+        else:
+            await self._now.layers(scope, receive, send)
 
     def answer(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         """The same, for a connection of our own: past the layers that it does not concern."""
-        if self._layers.concerns(exchange.method, exchange.headers):
-            return self._layers(exchange.scope, exchange.receive, exchange.send)
-        return self._door.enter(exchange)
+        return self._now.answer(exchange)
 
-    def state(self) -> str:
-        """`ready`, or what is missing."""
-        if self.router.serving == LOCAL and self._local is not None:
-            return self._local.state()
-        return "ready"
+    @property
+    def settings(self) -> Settings:
+        """Those that hold now."""
+        return self._now.settings
 
-    def _open_local(self, given: LocalModel | LocalBackend | None) -> LocalBackend | None:
-        settings = self.settings
-        if given is not None:
-            return as_backend(given, settings)
-        needed = (
-            settings.mode == "local"
-            or not self._upstreams
-            or any(target.local for model in settings.models for target in model.all_targets())
-        )
-        return open_local(settings.local, settings) if needed else None
+    @property
+    def backends(self) -> Backends:
+        """Those that answer new calls."""
+        return self._now.backends
 
-    def _build(self) -> Cors:
-        settings = self.settings
-        keyring = Keyring(key.get_secret_value() for key in settings.api_keys)
-        origins = Origins(settings.cors_origins, guarded=not keyring.empty)
-        observe = logs.of_requests()
-        engine = Engine(
-            self.router,
-            retries=settings.retries,
-            ask_usage=settings.stream_usage,
-            max_retry_after_s=settings.max_retry_after_s,
-            longest=settings.longest_timeouts,
-            observe=logs.of_attempts(),
-        )
-        self._catalogue = Catalogue(
-            upstreams=self._upstreams, local=self._local, models=settings.models
-        )
-        models = Models(engine, self._catalogue, default=settings.default_model)
-        chat = ChatEndpoint(
-            engine,
+    @property
+    def router(self) -> Router:
+        """What sends new calls to them."""
+        return self._now.router
+
+    def build(self, settings: Settings) -> Built:
+        """What other settings amount to, with the backends that stay the same as they are now.
+
+        Nothing of it runs yet, and nothing that runs has changed.
+
+        Raises:
+            SettingsError: a backend cannot be opened, or a policy is not there.
+        """
+        return self._built(settings, before=self.backends, known=self.router.health)
+
+    def _built(
+        self, settings: Settings, *, before: Backends | None, known: Mapping[str, Health]
+    ) -> Built:
+        backends = open_backends(settings, given=self._local, before=before)
+        kept = set() if before is None else backends.shared_with(before)
+        return Built(
+            settings,
+            backends,
             self.presence,
-            max_body_bytes=settings.max_body_bytes,
-            ping_s=settings.ping_s,
-            count=observe is not ignore,
+            known={name: health for name, health in known.items() if name in kept},
+            latest=lambda: self._now.socket,
+            reload=self._reload_now,
         )
-        passthrough = Passthrough(
-            engine,
-            self.presence,
-            allowed=Allowlist(settings.passthrough),
-            max_body_bytes=settings.max_body_bytes,
-            max_upload_bytes=settings.max_upload_bytes,
-        )
-        app = FastAPI(
-            title="relay",
-            version=__version__,
-            lifespan=self._lifespan,
-            docs_url=None,
-            redoc_url=None,
-            redirect_slashes=False,
-        )
-        app.post("/v1/chat/completions", **documentation.CHAT)(documentation.chat)
-        app.include_router(models.router(self.presence))
-        app.include_router(pages_router(self.state))
-        app.mount("/static/swagger", PageFiles(directory=swagger_files()))
-        app.mount("/static", PageFiles(directory=STATIC))
-        socket = ChatSocket(engine, models, keyring=keyring, origins=origins)
-        app.router.routes.append(WebSocketRoute("/ws", socket))
-        documentation.document(app)
-        for kind in (RelayError, HTTPException, RequestValidationError, ClientLeft, Exception):
-            app.add_exception_handler(kind, _answer_error)
-        direct = {("POST", "/v1/chat/completions"): chat}
-        door = Door(
-            app,
-            direct=direct,
-            passthrough=passthrough,
-            keyring=keyring,
-            observe=observe,
-        )
-        self._door = door
-        return Cors(
-            door,
-            origins=origins,
-            credentials=settings.cors_credentials,
-            methods=settings.cors_methods,
-            headers=settings.cors_headers,
-            max_age_s=settings.cors_max_age_s,
-        )
+
+    def replace(self, built: Built) -> None:
+        """Answer from now on by that; who is being answered is answered as he was.
+
+        What the old one has alone is closed after its last answer, or when no call of its upstreams
+        may run any longer. To be called in the event loop.
+        """
+        old, self._now = self._now, built
+        self.presence.body_timeout_s = built.settings.body_timeout_s
+        if built.backends.local is not None and built.backends.local is not old.backends.local:
+            built.backends.local.start()
+        self._close(old.probing.aclose())
+        built.probing.start()
+        give_up = partial(self._give_up, old)
+        self._old[old] = asyncio.get_running_loop().call_later(old.patience_s, give_up)
+        old.users.when_gone(give_up)
+
+    async def _reload_now(self) -> Outcome:
+        return await self.reload()
+
+    def _give_up(self, old: Built) -> None:
+        timer = self._old.pop(old, None)
+        if timer is None:
+            return
+        timer.cancel()
+        used = [backend for built in (self._now, *self._old) for backend in built.backends.all()]
+        for backend in old.backends.all():
+            if not any(backend is other for other in used):
+                self._close(backend.aclose())
+        self._close(old.catalogue.aclose())
+
+    def _close(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     @asynccontextmanager
-    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        if self._local is not None:
-            self._local.start()
-        probing = Probing(self.settings.all_upstreams(), self._upstreams, self.router.health)
-        probing.start()
+    async def _lifespan(self, _: object) -> AsyncIterator[None]:
+        if self.backends.local is not None:
+            self.backends.local.start()
+        self._now.probing.start()
         try:
             yield
         finally:
-            await probing.aclose()
-            await self._catalogue.aclose()
-            for backend in (*self._upstreams.values(), self._local):
-                if backend is not None:
-                    await backend.aclose()
+            await self._now.probing.aclose()
+            await self._now.catalogue.aclose()
+            for old in list(self._old):
+                self._give_up(old)
+            await asyncio.gather(*self._closing)
+            for backend in self.backends.all():
+                await backend.aclose()
 
 
 class Server(uvicorn.Server):
@@ -211,13 +178,11 @@ class Server(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        presence: Presence,
-        grace_s: float,
+        relay: Relay,
         on_serving: Callable[[], None] | None,
     ) -> None:
         super().__init__(config)
-        self._presence = presence
-        self._grace_s = grace_s
+        self._relay = relay
         self._on_serving = on_serving
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -228,7 +193,10 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting; give open answers their grace; end the rest."""
-        timer = asyncio.get_running_loop().call_later(self._grace_s, self._presence.end_all)
+        grace_s = self._relay.settings.shutdown_grace_s
+        self.config.timeout_graceful_shutdown = math.ceil(grace_s + SHUTDOWN_MARGIN_S)
+        end_all = self._relay.presence.end_all
+        timer = asyncio.get_running_loop().call_later(grace_s, end_all)
         try:
             await super().shutdown(sockets)
         finally:
@@ -253,11 +221,15 @@ def serve(
     *,
     local: LocalModel | LocalBackend | None = None,
     announce: Callable[[int], None] | None = None,
+    sources: Sources | None = None,
+    opened: LocalBackend | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; without settings, from the environment and its files.
 
     `announce` is called once, with the port, when the address is the relay's; with several workers,
     when the first of them serves. Each worker has a `local` of its own: a copy of the one given.
+    SIGHUP has the settings read again from their `sources`; without settings, from those of now.
+    `opened` is the local backend that they name, when it has been opened already.
 
     Raises:
         SettingsError: a setting is wrong, the local backend it names is not there, or the one
@@ -265,20 +237,36 @@ def serve(
         OSError: the address cannot be listened on.
         WorkerFailed: no worker could begin to serve.
     """
-    settings = settings or load_settings()
+    if settings is None:
+        sources = sources or Sources()
+        settings = sources.load()
     logs.configure(settings.log_level, settings.log_format)
-    if settings.workers > 1:
-        _serve_by_workers(settings, local, announce)
-        return
-    relay = Relay(settings, local=local)
-    listener = listen(settings.host, settings.port)
-    if announce is not None:
-        announce(listener.getsockname()[1])
-    build_server(relay, on_serving=_freeze).run(sockets=[listener])
+    with held():
+        if settings.workers > 1:
+            supervision = Supervision(settings, sources, local=local, opened=opened)
+            _serve_by_workers(supervision, sources, local, announce)
+            return
+        relay = Relay(settings, local=local, opened=opened)
+        listener = listen(settings.host, settings.port)
+        if announce is not None:
+            announce(listener.getsockname()[1])
+        _run(relay, listener, Reloader(relay, sources), lambda: None)
+
+
+def _run(
+    relay: Relay, listener: socket.socket, reloader: Reloader, on_serving: Callable[[], None]
+) -> None:
+    def serving() -> None:
+        reloader.attend()
+        _freeze()
+        on_serving()
+
+    build_server(relay, on_serving=serving).run(sockets=[listener])
 
 
 def _serve_by_workers(
-    settings: Settings,
+    supervision: Supervision,
+    sources: Sources | None,
     local: LocalModel | LocalBackend | None,
     announce: Callable[[int], None] | None,
 ) -> None:
@@ -290,20 +278,31 @@ def _serve_by_workers(
             f"processes ({exc}); serve with one worker, or name it as package.module:attribute "
             f"in {variable('local')}"
         ) from exc
+    settings = supervision.settings
     listener = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
-    grace_s = settings.shutdown_grace_s
+
+    def orders(settings: Settings) -> Orders:
+        patience_s = math.ceil(settings.shutdown_grace_s + SHUTDOWN_MARGIN_S) + WORKER_MARGIN_S
+        return Orders(partial(_work, settings, sources, local), patience_s)
+
+    def renew() -> Orders | None:
+        renewed = supervision.renew()
+        return None if renewed is None else orders(renewed)
+
     Workers(
-        partial(_work, settings, local),
+        orders(settings),
         listener,
         count=settings.workers,
-        patience_s=math.ceil(grace_s + SHUTDOWN_MARGIN_S) + WORKER_MARGIN_S,
         announce=lambda: announce(port) if announce is not None else None,
+        renew=renew,
+        watch=supervision.watch,
     ).run()
 
 
 def _work(
     settings: Settings,
+    sources: Sources | None,
     local: LocalModel | LocalBackend | None,
     listener: socket.socket,
     on_serving: Callable[[], None],
@@ -311,12 +310,7 @@ def _work(
     """What each worker does: a relay of its own on the common socket."""
     logs.configure(settings.log_level, settings.log_format)
     relay = Relay(settings, local=local)
-
-    def serving() -> None:
-        _freeze()
-        on_serving()
-
-    build_server(relay, on_serving=serving).run(sockets=[listener])
+    _run(relay, listener, Reloader(relay, sources, spread=tell_parent), on_serving)
 
 
 def _freeze() -> None:
@@ -334,7 +328,6 @@ def build_server(relay: Relay, *, on_serving: Callable[[], None] | None = None) 
     """uvicorn around a relay, configured and not yet running; calls back once it serves."""
     # Open streams are ended by our own presence, after their grace; not by this library at once.
     AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # untyped there
-    grace_s = relay.settings.shutdown_grace_s
     config = uvicorn.Config(
         relay,
         loop="uvloop",
@@ -348,9 +341,8 @@ def build_server(relay: Relay, *, on_serving: Callable[[], None] | None = None) 
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=math.ceil(grace_s + SHUTDOWN_MARGIN_S),
     )
-    return Server(config, relay.presence, grace_s, on_serving)
+    return Server(config, relay, on_serving)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -363,37 +355,3 @@ def listen(host: str, port: int) -> socket.socket:
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     return socket.create_server(address[:2], family=family, backlog=BACKLOG)
-
-
-async def _answer_error(request: Request, exc: Exception) -> Response:
-    """Every failure inside FastAPI's stack, as the envelope."""
-    if isinstance(exc, ClientLeft):
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
-    error = _as_relay_error(request, exc)
-    reply = Response(error.envelope(), error.status)
-    reply.raw_headers[:0] = answer_headers(error)
-    return reply
-
-
-def _as_relay_error(request: Request, exc: Exception) -> RelayError:
-    if isinstance(exc, RelayError):
-        return exc
-    if isinstance(exc, HTTPException):
-        return _routing_error(request, exc)
-    if isinstance(exc, RequestValidationError):
-        fault = exc.errors()[0]
-        param = field_path(fault["loc"][1:])
-        return InvalidRequest(f"Invalid value for '{param}': {fault['msg']}.", param=param)
-    return internal_error(visit(request.scope).request_id)
-
-
-def _routing_error(request: Request, exc: HTTPException) -> RelayError:
-    path, method = request.scope["path"], request.scope["method"]
-    headers = [
-        (name.lower().encode(), value.encode()) for name, value in (exc.headers or {}).items()
-    ]
-    if exc.status_code == 404:
-        return RouteNotFound(f"There is nothing at {method} {path}.")
-    if exc.status_code == 405:
-        return MethodNotAllowed(f"{path} does not take {method}.", headers=headers)
-    return InvalidRequest(str(exc.detail))

@@ -57,7 +57,36 @@ class KeyRetired:
     which: str
 
 
-Event = RequestEnded | AttemptFailed | AttemptLost | KeyRetired
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The configuration was read again; `changed` names the settings that hold now, and did not."""
+
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RestartNeeded:
+    """The configuration names other values for these settings, which only a restart applies."""
+
+    settings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadRefused:
+    """The configuration was read again and is wrong, so the old one still holds."""
+
+    error: str
+
+
+Event = (
+    RequestEnded
+    | AttemptFailed
+    | AttemptLost
+    | KeyRetired
+    | Reloaded
+    | RestartNeeded
+    | ReloadRefused
+)
 
 
 class Observer(Protocol):

@@ -141,8 +141,11 @@ class Router:
         models: Sequence[ModelSettings] = (),
         history: History = "normalize",
         settings: Sequence[UpstreamSettings] = (),
+        known: Mapping[str, Health] | None = None,
     ) -> None:
         """`settings` are those of the upstreams, for their limits and breakers.
+
+        `known` is how some of the targets are doing already.
 
         Raises:
             SettingsError: a policy is not there.
@@ -152,6 +155,7 @@ class Router:
         self._backends = self.upstreams | ({LOCAL: local} if local is not None else {})
         self._settings = {upstream.name: upstream for upstream in settings}
         self.health = {name: Health(self._breaker(name)) for name in (*upstreams, LOCAL)}
+        self.health |= known or {}
         self._history = history
         self._models = _Names(models)
         for model in (*self._models.exact.values(), *(m for _, m in self._models.patterns)):

@@ -10,12 +10,14 @@ Later on a worker that ends is replaced, after a pause that grows while they end
 import asyncio
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
 from relay.settings import SettingsError
@@ -39,27 +41,38 @@ class WorkerFailed(Exception):
     """A worker could not begin to serve; the text says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What workers do, and how long they have to end by themselves after SIGTERM."""
+
+    work: Work
+    patience_s: float
+
+
 class Workers:
     """`count` processes that do the same work on the same socket.
 
-    `announce` is called once, when the first of them serves. After SIGTERM they have `patience_s`
-    to end by themselves.
+    `announce` is called once, when the first of them serves. On SIGHUP, or when what `watch` was
+    given is called, `renew` tells what is to be done from now on; unless it is None, those that
+    run get a SIGHUP themselves, and those that come later begin with it.
     """
 
     def __init__(
         self,
-        work: Work,
+        orders: Orders,
         listener: socket.socket,
         *,
         count: int,
-        patience_s: float,
         announce: Callable[[], None],
+        renew: Callable[[], Orders | None],
+        watch: Callable[[Callable[[], None]], None],
     ) -> None:
-        self._work = work
+        self._orders = orders
         self._listener = listener
         self._count = count
-        self._patience_s = patience_s
         self._announce = announce
+        self._renew = renew
+        self._watch = watch
         self._workers: set[Worker] = set()
         self._stopping = False
 
@@ -81,6 +94,9 @@ class Workers:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(signal.SIGHUP, self._pass_on)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        self._watch(self._pass_on)
         try:
             first = self._start()
             await first.serving()
@@ -95,8 +111,15 @@ class Workers:
             self._stopping = True
             await self._end_all()
 
+    def _pass_on(self) -> None:
+        orders = None if self._stopping else self._renew()
+        if orders is not None:
+            self._orders = orders
+            for worker in self._workers:
+                worker.follow(orders)
+
     def _start(self) -> "Worker":
-        worker = Worker(self._work, self._listener)
+        worker = Worker(self._orders, self._listener)
         self._workers.add(worker)
         return worker
 
@@ -125,7 +148,7 @@ class Workers:
             worker.terminate()
         ends = [asyncio.create_task(worker.ended()) for worker in self._workers]
         if ends:
-            await asyncio.wait(ends, timeout=self._patience_s)
+            await asyncio.wait(ends, timeout=self._orders.patience_s)
         for end in ends:
             end.cancel()
         for worker in self._workers:
@@ -135,11 +158,12 @@ class Workers:
 class Worker:
     """One of the processes, running since it was made."""
 
-    def __init__(self, work: Work, listener: socket.socket) -> None:
+    def __init__(self, orders: Orders, listener: socket.socket) -> None:
+        self._orders = orders
         self._problem: str | None = None
         self._reports, theirs = _SPAWN.Pipe(duplex=False)
-        self._process = _SPAWN.Process(target=_live, args=(work, listener, theirs))
-        with _ignored(signal.SIGINT):
+        self._process = _SPAWN.Process(target=_live, args=(orders.work, listener, theirs))
+        with _ignored(signal.SIGINT), _blocked(signal.SIGHUP):
             self._process.start()
         theirs.close()
 
@@ -168,6 +192,14 @@ class Worker:
         """How it ended, for the log."""
         reason = {"reason": self._problem} if self._problem else {}
         return {"pid": self._process.pid, "how": self._how(), **reason}
+
+    def follow(self, orders: Orders) -> None:
+        """Have it read the configuration again, as soon as it serves."""
+        if orders is not self._orders:
+            self._orders = orders
+            pid = self._process.pid
+            if pid is not None and self._process.exitcode is None:
+                os.kill(pid, signal.SIGHUP)  # waits in a process that has not begun to attend
 
     def terminate(self) -> None:
         """Ask it to end: its open answers have their grace."""
@@ -215,6 +247,23 @@ def _ignored(number: signal.Signals) -> Iterator[None]:
         yield
     finally:
         signal.signal(number, before)
+
+
+@contextmanager
+def _blocked(number: signal.Signals) -> Iterator[None]:
+    """A process that is started in this block gets the signal once it attends to it, not before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def tell_parent() -> None:
+    """In a worker: have the parent hear SIGHUP, which passes it on to all."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        os.kill(parent.pid, signal.SIGHUP)
 
 
 async def _readable(descriptor: int) -> None:

@@ -25,7 +25,7 @@ LAYERS = (
     ("attempts", "course"),
     ("engine",),
     ("web",),
-    ("app", "workers", "cli", "__main__"),
+    ("app", "backends", "built", "reload", "watch", "workers", "cli", "__main__"),
 )
 """A unit, which is a file or a folder of relay/, may import those of the layers before its own."""
 
@@ -33,8 +33,8 @@ KNOW_EACH_OTHER = (0, len(LAYERS) - 1)
 """The nouns are made of one another, and those who wire see everything."""
 
 BORDERS = {
-    "fastapi": ("web", "app"),
-    "starlette": ("web", "app"),
+    "fastapi": ("web", "built"),
+    "starlette": ("web", "app", "built"),
     "sse_starlette": ("web", "app"),
     "httpx": ("upstream",),
     "httpx2": ("upstream",),

@@ -2,6 +2,7 @@
 
     relay serve     flags.py  outline.py  serve.py      start the server
     relay check     flags.py  outline.py  check.py      is all right, is everything there?
+    relay reload    endpoint.py  outline.py  reload.py
     relay chat      endpoint.py  conversation.py  prompt.py  chat.py
     relay models    endpoint.py  models.py
     all of them     terminal.py
@@ -20,6 +21,7 @@ from relay.cli.flags import GroupedHelp, settings_flags
 __all__ = ["app", "main"]
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
+ADMIN_KEY = "RELAY_ADMIN_KEY"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -85,6 +87,32 @@ def _check(flags: dict[str, Any], config: str | None) -> None:
     from relay.cli.check import run  # noqa: PLC0415 - see the module docstring
 
     run(flags, config)
+
+
+@app.command("reload")
+def _reload(
+    config: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The TOML file that names it.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Where the relay is. Default: as the settings here say.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="Its admin key: a value, env:NAME or file:PATH.", envvar=ADMIN_KEY),
+    ] = None,
+    pid: Annotated[
+        int | None, typer.Option(help="Send SIGHUP to that process, and do not wait.")
+    ] = None,
+) -> None:
+    """Have a running relay read its configuration again.
+
+    Open requests end as they began. The exit status is 1 when the configuration is wrong: then
+    nothing has changed.
+    """
+    from relay.cli.reload import run  # noqa: PLC0415 - see the module docstring
+
+    run(config=config, url=url, key=key, pid=pid)
 
 
 @app.command("chat")

@@ -10,31 +10,32 @@ from relay.app import serve
 from relay.cli.outline import address, admission, serves_locally
 from relay.cli.terminal import fail, note
 from relay.local import LocalBackend, open_local
-from relay.settings import Settings, SettingsError, load_settings, variable
+from relay.reload import Sources, held
+from relay.settings import Settings, SettingsError, variable
 from relay.workers import WorkerFailed
 
 
 def run(flags: dict[str, Any], config: str | None) -> None:
     """Serve until SIGTERM or SIGINT."""
+    sources = Sources(flags, config)
     try:
-        settings = load_settings(flags, config=config)
-        local = open_local(settings.local, settings) if serves_locally(settings) else None
-        _listen(settings, local)
+        with held():  # opening a model may take its time
+            settings = sources.load()
+            local = open_local(settings.local, settings) if serves_locally(settings) else None
+            _listen(settings, local, sources)
     except SettingsError as exc:
         fail(str(exc), code=2)
     except WorkerFailed as exc:
         fail(str(exc))
 
 
-def _listen(settings: Settings, local: LocalBackend | None) -> None:
+def _listen(settings: Settings, local: LocalBackend | None, sources: Sources) -> None:
     def announce(port: int) -> None:
         if settings.log_format == "text":
             _announce(settings.model_copy(update={"port": port}), local)
 
-    # Several workers open theirs by its name, each its own.
-    given = local if settings.workers == 1 else None
     try:
-        serve(settings, local=given, announce=announce)
+        serve(settings, announce=announce, sources=sources, opened=local)
     except OSError as exc:
         place = f"port {settings.port} of {settings.host}"
         if exc.errno == errno.EADDRINUSE:

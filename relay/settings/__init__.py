@@ -14,7 +14,7 @@ nested names join with two underscores (`RELAY_TIMEOUTS__CONNECT_S`). A secret i
 from relay.settings.model import Mode, Settings, is_loopback
 from relay.settings.names import env_example, leaves, variable
 from relay.settings.routes import History, ModelSettings, OfflineSettings, TargetSettings
-from relay.settings.sources import SettingsError, load_settings
+from relay.settings.sources import SettingsError, load_settings, settings_files
 from relay.settings.upstream import BreakerSettings, SomeTimeouts, Timeouts, UpstreamSettings
 
 __all__ = [
@@ -33,5 +33,6 @@ __all__ = [
     "is_loopback",
     "leaves",
     "load_settings",
+    "settings_files",
     "variable",
 ]

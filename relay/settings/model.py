@@ -158,10 +158,13 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _check_whole(self) -> "Settings":
-        faults = [*self._upstream_faults(), *self._model_faults(), *self._door_faults()]
-        if faults:
+        if faults := self.faults():
             raise ValueError("\n".join(faults))
         return self
+
+    def faults(self) -> list[str]:
+        """What does not hold between these settings: nothing, unless one is a `model_copy`'s."""
+        return [*self._upstream_faults(), *self._model_faults(), *self._door_faults()]
 
     def _upstream_faults(self) -> Iterator[str]:
         if self.upstream_url and self.upstreams:
@@ -225,11 +228,7 @@ class Settings(Section):
 
     def unused(self) -> list[str]:
         """Names that are set but do nothing in this version yet."""
-        return [
-            name
-            for name in ("admin_key", "database_url", "redis_url")
-            if name in self.model_fields_set
-        ]
+        return [name for name in ("database_url", "redis_url") if name in self.model_fields_set]
 
 
 def is_loopback(host: str) -> bool:

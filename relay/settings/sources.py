@@ -86,6 +86,24 @@ def load_settings(
     return settings
 
 
+def settings_files(
+    config: str | None = None, *, directory: Path | None = None
+) -> tuple[Path, Path]:
+    """The two files that `load_settings` reads, whether they are there or not.
+
+    Raises:
+        SettingsError: `.env`, which may name the other, cannot be read.
+    """
+    directory = directory or Path.cwd()
+    dotenv = directory / DOTENV
+    variables = _read_dotenv(dotenv) | {name: value for name, value in os.environ.items() if value}
+    return _config_path(directory, config or variables.get(CONFIG_VARIABLE)), dotenv
+
+
+def _config_path(directory: Path, given: str | None) -> Path:
+    return directory / Path(given or DEFAULT_CONFIG).expanduser()
+
+
 def _read_dotenv(path: Path) -> dict[str, str]:
     try:
         text = path.read_text(encoding="utf-8")
@@ -108,7 +126,7 @@ def _read_dotenv(path: Path) -> dict[str, str]:
 
 
 def _toml(directory: Path, given: str | None) -> Source:
-    path = directory / Path(given or DEFAULT_CONFIG).expanduser()
+    path = _config_path(directory, given)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:

@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from relay.events import Event, Observer, ignore
+from relay.events import Event, Observer, Reloaded, ReloadRefused, RestartNeeded, ignore
 
 ROOT = "relay"
 
@@ -93,6 +93,23 @@ def of_attempts() -> Observer:
 def of_keys() -> Observer:
     """For `KeyRetired`: an error, since only the operator can mend it."""
     return observer(logging.ERROR, "key_retired")
+
+
+_RELOADS = {
+    Reloaded: (logging.INFO, "reloaded"),
+    RestartNeeded: (logging.WARNING, "restart_needed"),
+    ReloadRefused: (logging.ERROR, "reload_refused"),
+}
+
+
+def of_reload(event: Reloaded | RestartNeeded | ReloadRefused, /) -> None:
+    """Writes what became of a reload. Not built beforehand: a reload may change the level."""
+    level, name = _RELOADS[type(event)]
+    fields = {
+        name: ", ".join(value) if isinstance(value, tuple) else value
+        for name, value in asdict(event).items()
+    }
+    logging.getLogger(ROOT).log(level, name, extra={"fields": fields})
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

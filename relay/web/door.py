@@ -17,10 +17,12 @@ from relay.web.client import AsgiClient, Client
 from relay.web.passthrough import Passthrough
 from relay.web.presence import ClientLeft
 from relay.web.replies import Visit, awaited, send_error
+from relay.web.users import Users
 
 OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
-OPEN_PREFIXES = ("/static/",)
-"""What needs no key: the page and its files, the probes, the documentation."""
+OPEN_PREFIXES = ("/static/", "/admin/")
+"""What needs no client's key: the page and its files, the probes, the documentation; and the admin
+API, which asks for a key of its own."""
 
 Endpoint = Callable[[Visit], Awaitable[None]]
 """What answers one request; its failures are the door's business."""
@@ -42,6 +44,7 @@ class Door:
         passthrough: Passthrough,
         keyring: Keyring,
         observe: Observer,
+        users: Users,
     ) -> None:
         """Without `app`'s stack are reached: `direct`, by method and path, then `passthrough`."""
         self._app = app
@@ -49,6 +52,7 @@ class Door:
         self._passthrough = passthrough
         self._keyring = keyring
         self._observe = observe
+        self._users = users
         self._observed = observe is not ignore
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,6 +64,7 @@ class Door:
     async def enter(self, client: Client) -> None:
         """Answer a client, whatever happens."""
         visit = Visit(client)
+        self._users.enter()
         try:
             method, path = client.method, client.path
             endpoint = self._direct.get((method, path))
@@ -83,6 +88,7 @@ class Door:
         finally:
             if self._observed:
                 self._tell(visit)
+            self._users.leave()
 
     def _other(self, method: str, path: str) -> Endpoint:
         return self._passthrough if self._passthrough.takes(method, path) else self._inside

@@ -14,6 +14,7 @@ Source: ChatGLM's `websocket_api.py`.
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -24,16 +25,20 @@ from relay.engine import Engine
 from relay.errors import InvalidApiKey, InvalidRequest, OriginNotAllowed, RelayError
 from relay.history import from_pairs
 from relay.keys import Keyring
-from relay.types import ANONYMOUS, Call, Identity
+from relay.types import Call, Identity
 from relay.web.cors import Origins
 from relay.web.models import Models
 from relay.web.replies import JSON, new_request_id
 from relay.web.transcript import Transcript
+from relay.web.users import Users
 
 SUBPROTOCOL = "relay"
 KEY_PREFIX = "key."
 KEY_WAIT_S = 10.0
 """How long a socket may take to send its key as the first frame."""
+
+Credential = Callable[[Keyring], Identity]
+"""What a socket came with: a keyring tells whose it is, or raises `InvalidApiKey`."""
 
 POLICY_VIOLATION = 1008
 """The close code of a socket that may not be here (RFC 6455, 7.4.1)."""
@@ -43,25 +48,35 @@ class ChatSocket:
     """The ASGI application behind `/ws`."""
 
     def __init__(
-        self, engine: Engine, models: Models, *, keyring: Keyring, origins: Origins
+        self,
+        engine: Engine,
+        models: Models,
+        *,
+        keyring: Keyring,
+        origins: Origins,
+        users: Users,
+        latest: Callable[[], "ChatSocket"],
     ) -> None:
-        self._engine = engine
-        self._models = models
-        self._keyring = keyring
+        """`latest`: the one of the configuration that holds now, for the turns of open sockets."""
+        self.engine = engine
+        self.models = models
+        self.keyring = keyring
+        self.users = users
         self._origins = origins
+        self._latest = latest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         socket = WebSocket(scope, receive, send)
         try:
-            identity = self._check_handshake(scope)
+            credential = self._check_handshake(scope)
         except RelayError as error:
             await _refuse(send, error)
             return
         offered = SUBPROTOCOL in scope["subprotocols"]
         await socket.accept(subprotocol=SUBPROTOCOL if offered else None)
-        conversation = _Conversation(socket, self._engine, self._models)
+        conversation = _Conversation(socket, self._latest)
         try:
-            conversation.identity = identity or await self._first_frame_key(socket)
+            conversation.credential = credential or await self._first_frame_key(socket)
             await conversation.run()
         except InvalidApiKey as error:
             await conversation.send_error(error)
@@ -69,22 +84,20 @@ class ChatSocket:
         except WebSocketDisconnect:
             return
 
-    def _check_handshake(self, scope: Scope) -> Identity | None:
-        """Who is calling; None when the key is still to come as a frame."""
+    def _check_handshake(self, scope: Scope) -> Credential | None:
+        """What tells who is calling; None when the key is still to come as a frame."""
         headers = scope["headers"]
         origin = next((value for name, value in headers if name == b"origin"), None)
         if origin is not None and not self._origins.allows(origin, scope):
             raise OriginNotAllowed("Pages of this origin may not call the relay.")
-        if self._keyring.empty:
-            return ANONYMOUS
-        if any(name == b"authorization" for name, _ in headers):
-            return self._keyring.identify(headers)
-        for protocol in scope["subprotocols"]:
-            if protocol.startswith(KEY_PREFIX):
-                return self._keyring.identify_key(protocol.removeprefix(KEY_PREFIX).encode())
-        return None
+        credential = _credential(scope)
+        if credential is not None:
+            credential(self.keyring)
+        elif self.keyring.empty:
+            return _no_credential
+        return credential
 
-    async def _first_frame_key(self, socket: WebSocket) -> Identity:
+    async def _first_frame_key(self, socket: WebSocket) -> Credential:
         try:
             async with asyncio.timeout(KEY_WAIT_S):
                 frame = await _frame(socket)
@@ -95,17 +108,18 @@ class ChatSocket:
         key = frame.get("key")
         if not isinstance(key, str):
             raise InvalidApiKey('An API key is needed: send {"key": "…"} as the first frame.')
-        return self._keyring.identify_key(key.encode("utf-8", "replace"))
+        credential = _key_credential(key)
+        credential(self.keyring)
+        return credential
 
 
 class _Conversation:
     """The turns of one socket: one answer at a time, while frames are still read."""
 
-    def __init__(self, socket: WebSocket, engine: Engine, models: Models) -> None:
-        self.identity = ANONYMOUS
+    def __init__(self, socket: WebSocket, latest: Callable[[], ChatSocket]) -> None:
+        self.credential: Credential = _no_credential
         self._socket = socket
-        self._engine = engine
-        self._models = models
+        self._latest = latest
         self._answer: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -137,7 +151,12 @@ class _Conversation:
         model = frame.get("model")
         if model is not None and not isinstance(model, str):
             raise InvalidRequest("'model' must be a string.", param="model")
-        self._answer = asyncio.create_task(self._reply(query, history, model))
+        # The configuration may be another than that of the last turn, the key no longer one.
+        chat = self._latest()
+        identity = self.credential(chat.keyring)
+        chat.users.enter()
+        self._answer = asyncio.create_task(self._reply(chat, identity, query, history, model))
+        self._answer.add_done_callback(lambda _: chat.users.leave())
 
     async def _stop(self) -> bool:
         """End the running answer; whether there was one."""
@@ -148,10 +167,17 @@ class _Conversation:
         await asyncio.wait([task])
         return True
 
-    async def _reply(self, query: str, history: list[list[str]], model: str | None) -> None:
+    async def _reply(
+        self,
+        chat: ChatSocket,
+        identity: Identity,
+        query: str,
+        history: list[list[str]],
+        model: str | None,
+    ) -> None:
         try:
             messages = from_pairs(query, [(asked, said) for asked, said in history])
-            model = model or await self._models.default()
+            model = model or await chat.models.default()
             payload = {"model": model, "messages": messages, "stream": True}
             call = Call(
                 path="chat/completions",
@@ -160,10 +186,10 @@ class _Conversation:
                 model=model,
                 stream=True,
                 request_id=new_request_id(),
-                identity=self.identity,
+                identity=identity,
                 headers=(JSON,),
             )
-            async with self._engine.stream(call, Trail()) as answer:
+            async with chat.engine.stream(call, Trail()) as answer:
                 transcript = Transcript()
                 async for piece in answer:
                     for text in transcript.read(piece):
@@ -185,6 +211,25 @@ class _Conversation:
         text = json.dumps(frame, ensure_ascii=False)
         # A lone surrogate can stand in a question (as an escape), but not in a frame.
         await self._socket.send_text(text.encode("utf-8", "replace").decode())
+
+
+def _credential(scope: Scope) -> Credential | None:
+    """The key of a handshake, where browsers and others can put it."""
+    headers = scope["headers"]
+    if any(name == b"authorization" for name, _ in headers):
+        return lambda keyring: keyring.identify(headers)
+    for protocol in scope["subprotocols"]:
+        if protocol.startswith(KEY_PREFIX):
+            return _key_credential(protocol.removeprefix(KEY_PREFIX))
+    return None
+
+
+def _key_credential(key: str) -> Credential:
+    return lambda keyring: keyring.identify_key(key.encode("utf-8", "replace"))
+
+
+def _no_credential(keyring: Keyring) -> Identity:
+    return keyring.identify(())
 
 
 async def _frame(socket: WebSocket) -> dict[str, Any]:

@@ -90,7 +90,13 @@ class Terminal:
         self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
-        os.close(self._ours)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close the terminal."""
+        if self._ours >= 0:
+            os.close(self._ours)
+            self._ours = -1
 
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())

@@ -127,10 +127,10 @@ def test_the_first_named_model_is_the_one_to_try(tmp_path: Path, fake: FakeUpstr
 
 
 def test_a_setting_without_effect_is_a_warning(tmp_path: Path) -> None:
-    with serving(tmp_path, "--local", "echo", "--admin-key", "admin-canary") as (process, _):
+    with serving(tmp_path, "--local", "echo", "--redis-url", "redis://:canary@x") as (process, _):
         shown = stop(process)
 
-    assert "RELAY_ADMIN_KEY is set, but does nothing in this version\n" in shown
+    assert "RELAY_REDIS_URL is set, but does nothing in this version\n" in shown
     assert "canary" not in shown
 
 

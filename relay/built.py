@@ -1,0 +1,217 @@
+"""What one configuration amounts to: settings in, everything that answers requests out.
+
+Settings --> backends --> Router --> Engine --> routes --> Door --> Cors
+
+Another configuration is another `Built`; `app.Relay` puts it in the place of this one.
+"""
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import WebSocketRoute
+
+from relay import __version__
+from relay.backends import Backends
+from relay.engine import Engine
+from relay.errors import (
+    InvalidRequest,
+    MethodNotAllowed,
+    RelayError,
+    RouteNotFound,
+)
+from relay.events import ignore
+from relay.health import Health
+from relay.keys import Keyring
+from relay.probing import Probing
+from relay.routing import LOCAL, Router
+from relay.schema import field_path
+from relay.settings import Settings
+from relay.telemetry import logs
+from relay.web import documentation
+from relay.web.admin_reload import Reload, reload_router
+from relay.web.allowlist import Allowlist
+from relay.web.catalogue import Catalogue
+from relay.web.chat import ChatEndpoint
+from relay.web.cors import Cors, Origins
+from relay.web.door import CLIENT_CLOSED_REQUEST, Door, internal_error
+from relay.web.exchange import Exchange
+from relay.web.models import Models
+from relay.web.pages import STATIC, PageFiles, pages_router, swagger_files
+from relay.web.passthrough import Passthrough
+from relay.web.presence import ClientLeft, Presence
+from relay.web.replies import answer_headers, visit
+from relay.web.users import Users
+from relay.web.websocket import ChatSocket
+
+
+class Built:
+    """Backends, router, engine and layers, made for each other and never changed.
+
+    `presence` is the relay's, whatever is built for it. `known` tells how the backends do that were
+    there before, by their names. `latest` is the socket of the `Built` that
+    serves now; `reload` is what `POST /admin/reload` does.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        backends: Backends,
+        presence: Presence,
+        *,
+        known: Mapping[str, Health],
+        latest: Callable[[], ChatSocket],
+        reload: Reload,
+    ) -> None:
+        self.settings = settings
+        self.backends = backends
+        self.presence = presence
+        self.users = Users()
+        self._latest = latest
+        self._reload = reload
+        self._upstreams = backends.upstreams
+        self._local = backends.local
+        self.router = Router(
+            mode=settings.mode,
+            upstreams=self._upstreams,
+            local=self._local,
+            models=settings.models,
+            history=settings.history,
+            settings=settings.all_upstreams(),
+            known=known,
+        )
+        self.probing = Probing(settings.all_upstreams(), self._upstreams, self.router.health)
+        self.layers = self._build()
+
+    def answer(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
+        """Answer on a connection of our own: past the layers that the request does not concern."""
+        if self.layers.concerns(exchange.method, exchange.headers):
+            return self.layers(exchange.scope, exchange.receive, exchange.send)
+        return self._door.enter(exchange)
+
+    @property
+    def patience_s(self) -> float:
+        """The longest that an upstream's answer may take."""
+        settings = self.settings
+        limits = [settings.timeouts, *(upstream.timeouts for upstream in settings.all_upstreams())]
+        longest_s = settings.longest_timeouts.total_s or 0.0
+        return max(longest_s, *(limit.total_s for limit in limits))
+
+    def state(self) -> str:
+        """`ready`, or what is missing."""
+        if self.router.serving == LOCAL and self._local is not None:
+            return self._local.state()
+        return "ready"
+
+    def _build(self) -> Cors:
+        settings = self.settings
+        keyring = Keyring(key.get_secret_value() for key in settings.api_keys)
+        origins = Origins(settings.cors_origins, guarded=not keyring.empty)
+        observe = logs.of_requests()
+        engine = Engine(
+            self.router,
+            retries=settings.retries,
+            ask_usage=settings.stream_usage,
+            max_retry_after_s=settings.max_retry_after_s,
+            longest=settings.longest_timeouts,
+            observe=logs.of_attempts(),
+        )
+        self.catalogue = Catalogue(
+            upstreams=self._upstreams, local=self._local, models=settings.models
+        )
+        models = Models(engine, self.catalogue, default=settings.default_model)
+        chat = ChatEndpoint(
+            engine,
+            self.presence,
+            max_body_bytes=settings.max_body_bytes,
+            ping_s=settings.ping_s,
+            count=observe is not ignore,
+        )
+        passthrough = Passthrough(
+            engine,
+            self.presence,
+            allowed=Allowlist(settings.passthrough),
+            max_body_bytes=settings.max_body_bytes,
+            max_upload_bytes=settings.max_upload_bytes,
+        )
+        app = FastAPI(
+            title="relay",
+            version=__version__,
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
+        )
+        app.post("/v1/chat/completions", **documentation.CHAT)(documentation.chat)
+        app.include_router(models.router(self.presence))
+        app.include_router(pages_router(self.state))
+        if settings.admin_key is not None:
+            app.include_router(reload_router(settings.admin_key.get_secret_value(), self._reload))
+        app.mount("/static/swagger", PageFiles(directory=swagger_files()))
+        app.mount("/static", PageFiles(directory=STATIC))
+        self.socket = ChatSocket(
+            engine,
+            models,
+            keyring=keyring,
+            origins=origins,
+            users=self.users,
+            latest=self._latest,
+        )
+        app.router.routes.append(WebSocketRoute("/ws", self.socket))
+        documentation.document(app)
+        for kind in (RelayError, HTTPException, RequestValidationError, ClientLeft, Exception):
+            app.add_exception_handler(kind, _answer_error)
+        direct = {("POST", "/v1/chat/completions"): chat}
+        door = Door(
+            app,
+            direct=direct,
+            passthrough=passthrough,
+            keyring=keyring,
+            observe=observe,
+            users=self.users,
+        )
+        self._door = door
+        return Cors(
+            door,
+            origins=origins,
+            credentials=settings.cors_credentials,
+            methods=settings.cors_methods,
+            headers=settings.cors_headers,
+            max_age_s=settings.cors_max_age_s,
+        )
+
+
+async def _answer_error(request: Request, exc: Exception) -> Response:
+    """Every failure inside FastAPI's stack, as the envelope."""
+    if isinstance(exc, ClientLeft):
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    error = _as_relay_error(request, exc)
+    reply = Response(error.envelope(), error.status)
+    reply.raw_headers[:0] = answer_headers(error)
+    return reply
+
+
+def _as_relay_error(request: Request, exc: Exception) -> RelayError:
+    if isinstance(exc, RelayError):
+        return exc
+    if isinstance(exc, HTTPException):
+        return _routing_error(request, exc)
+    if isinstance(exc, RequestValidationError):
+        fault = exc.errors()[0]
+        param = field_path(fault["loc"][1:])
+        return InvalidRequest(f"Invalid value for '{param}': {fault['msg']}.", param=param)
+    return internal_error(visit(request.scope).request_id)
+
+
+def _routing_error(request: Request, exc: HTTPException) -> RelayError:
+    path, method = request.scope["path"], request.scope["method"]
+    headers = [
+        (name.lower().encode(), value.encode()) for name, value in (exc.headers or {}).items()
+    ]
+    if exc.status_code == 404:
+        return RouteNotFound(f"There is nothing at {method} {path}.")
+    if exc.status_code == 405:
+        return MethodNotAllowed(f"{path} does not take {method}.", headers=headers)
+    return InvalidRequest(str(exc.detail))
