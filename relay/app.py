@@ -128,10 +128,8 @@ class Relay:
         """
         old, self._now = self._now, built
         self.presence.body_timeout_s = built.settings.body_timeout_s
-        if built.backends.local is not None and built.backends.local is not old.backends.local:
-            built.backends.local.start()
-        self._close(old.probing.aclose())
-        built.probing.start()
+        self._close(old.rest())
+        built.start()
         give_up = partial(self._give_up, old)
         self._old[old] = asyncio.get_running_loop().call_later(old.patience_s, give_up)
         old.users.when_gone(give_up)
@@ -157,13 +155,11 @@ class Relay:
 
     @asynccontextmanager
     async def _lifespan(self, _: object) -> AsyncIterator[None]:
-        if self.backends.local is not None:
-            self.backends.local.start()
-        self._now.probing.start()
+        self._now.start()
         try:
             yield
         finally:
-            await self._now.probing.aclose()
+            await self._now.rest()
             await self._now.catalogue.aclose()
             for old in list(self._old):
                 self._give_up(old)

@@ -8,12 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.local import LocalBackend, LocalModel, as_backend, open_local
+from relay.local import (
+    LocalBackend,
+    LocalModel,
+    Standby,
+    as_backend,
+    is_chosen,
+    is_needed,
+    may_be_needed,
+    open_local,
+)
 from relay.routing import LOCAL
 from relay.settings import Settings, SettingsError, UpstreamSettings
 from relay.telemetry import logs
 from relay.types import Backend
-from relay.upstream import open_upstream
+from relay.upstream import Upstream, open_upstream
 
 _LOCAL_SETTINGS = ("local", "local_context_tokens", "local_parallel", "local_threads")
 
@@ -25,9 +34,14 @@ Mark = tuple[object, ...]
 class Backends:
     """What answers calls. `marks` tell what each was made from, by name; the local one's is ``."""
 
-    upstreams: Mapping[str, Backend]
-    local: LocalBackend | None
+    upstreams: Mapping[str, Upstream]
+    standby: Standby | None
     marks: Mapping[str, Mark]
+
+    @property
+    def local(self) -> LocalBackend | None:
+        """The local model, loaded or not."""
+        return None if self.standby is None else self.standby.backend
 
     def all(self) -> list[Backend]:
         """Every one of them."""
@@ -62,19 +76,24 @@ def open_backends(
         else open_upstream(upstream, logs.of_keys())
         for upstream in settings.all_upstreams()
     }
-    local: LocalBackend | None = None
+    standby: Standby | None = None
     if before is not None and "" in kept:
-        local = before.local
-    elif given is not None:
-        local = as_backend(given, settings)
+        standby = before.standby
     elif "" in marks:
-        local = open_local(settings.local, settings)
-    return Backends(upstreams, local, marks)
+        local = (
+            open_local(settings.local, settings) if given is None else as_backend(given, settings)
+        )
+        chosen = given is not None or is_chosen(settings)
+        standby = Standby(local, chosen=chosen, needed=is_needed(settings))
+    return Backends(upstreams, standby, marks)
 
 
 def already_open(settings: Settings, local: LocalBackend | None) -> Backends | None:
     """What is there when somebody has opened the local backend of those settings before us."""
-    return None if local is None else Backends({}, local, {"": local_mark(settings)})
+    if local is None:
+        return None
+    standby = Standby(local, chosen=is_chosen(settings), needed=is_needed(settings))
+    return Backends({}, standby, {"": local_mark(settings)})
 
 
 def marks_of(
@@ -88,7 +107,7 @@ def marks_of(
     marks: dict[str, Mark] = {
         upstream.name: (upstream, *_certificates(upstream)) for upstream in settings.all_upstreams()
     }
-    if given is not None or _needs_local(settings):
+    if given is not None or may_be_needed(settings):
         marks[""] = local_mark(settings)
     return marks
 
@@ -96,14 +115,6 @@ def marks_of(
 def local_mark(settings: Settings) -> Mark:
     """What the local backend of those settings is made from."""
     return tuple(getattr(settings, name) for name in _LOCAL_SETTINGS)
-
-
-def _needs_local(settings: Settings) -> bool:
-    return (
-        settings.mode == "local"
-        or not settings.all_upstreams()
-        or any(target.local for model in settings.models for target in model.all_targets())
-    )
 
 
 def _certificates(upstream: UpstreamSettings) -> list[Mark]:

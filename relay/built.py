@@ -30,8 +30,10 @@ from relay.probing import Probing
 from relay.routing import LOCAL, Router
 from relay.schema import field_path
 from relay.settings import Settings
+from relay.switch import KeptMode, Side, Switch
 from relay.telemetry import logs
 from relay.web import documentation
+from relay.web.admin import AdminKey, admin_router
 from relay.web.admin_reload import Reload, reload_router
 from relay.web.allowlist import Allowlist
 from relay.web.catalogue import Catalogue
@@ -83,6 +85,15 @@ class Built:
             settings=settings.all_upstreams(),
             known=known,
         )
+        self.switch = Switch(
+            mode=settings.mode,
+            probes={name: upstream.probe for name, upstream in self._upstreams.items()},
+            local=backends.standby is not None,
+            offline=settings.offline if backends.standby and backends.standby.chosen else None,
+            kept=KeptMode(settings.state_file),
+            on_move=self._move,
+            observe=logs.of_moves(),
+        )
         self.probing = Probing(settings.all_upstreams(), self._upstreams, self.router.health)
         self.layers = self._build()
 
@@ -91,6 +102,23 @@ class Built:
         if self.layers.concerns(exchange.method, exchange.headers):
             return self.layers(exchange.scope, exchange.receive, exchange.send)
         return self._door.enter(exchange)
+
+    def start(self) -> None:
+        """Begin what runs beside the requests; to be called in the event loop."""
+        self.switch.start()
+        if self.backends.standby is not None:
+            self.backends.standby.start()
+        self.probing.start()
+
+    async def rest(self) -> None:
+        """End that again; requests may still be answered."""
+        await self.switch.aclose()
+        await self.probing.aclose()
+
+    def _move(self, serving: Side) -> None:
+        self.router.serving = serving
+        if serving == LOCAL and self.backends.standby is not None:
+            self.backends.standby.load()
 
     @property
     def patience_s(self) -> float:
@@ -117,6 +145,7 @@ class Built:
             ask_usage=settings.stream_usage,
             max_retry_after_s=settings.max_retry_after_s,
             longest=settings.longest_timeouts,
+            switch=self.switch,
             observe=logs.of_attempts(),
         )
         self.catalogue = Catalogue(
@@ -146,9 +175,10 @@ class Built:
         )
         app.post("/v1/chat/completions", **documentation.CHAT)(documentation.chat)
         app.include_router(models.router(self.presence))
-        app.include_router(pages_router(self.state))
+        app.include_router(pages_router(self.state, lambda: self.router.serving))
         if settings.admin_key is not None:
-            app.include_router(reload_router(settings.admin_key.get_secret_value(), self._reload))
+            app.include_router(admin_router(self.switch, self.presence))
+            app.include_router(reload_router(self._reload))
         app.mount("/static/swagger", PageFiles(directory=swagger_files()))
         app.mount("/static", PageFiles(directory=STATIC))
         self.socket = ChatSocket(
@@ -169,6 +199,7 @@ class Built:
             direct=direct,
             passthrough=passthrough,
             keyring=keyring,
+            admin_key=AdminKey(settings.admin_key),
             observe=observe,
             users=self.users,
         )

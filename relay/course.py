@@ -3,6 +3,7 @@
 failure                                        what follows
 nothing was sent (no connection)               the same target again, `retries` times; then the next
 another key may be tried (429, 401)            the same target, at once
+the network is away (see `switch/`)            the local model
 busy (429, 503, 529)                           the next target; if there is none, the same one after
                                                its `retry-after`, when `retries` of the model say so
 the prompt is too long                         the model's `context_fallback`
@@ -24,7 +25,7 @@ import orjson
 from tenacity import RetryCallState, wait_exponential_jitter
 
 from relay.errors import BackendError, NothingSent, UpstreamStatus
-from relay.routing import LOCAL, Route, Router, Target
+from relay.routing import CHAT, LOCAL, Route, Router, Target
 from relay.types import Call, RawHeaders
 
 BUSY = frozenset({429, 503, 529})
@@ -92,6 +93,8 @@ class Course:
             self._keys_tried += 1
             self._wait_s = 0.0
             return True
+        if not isinstance(failure, UpstreamStatus) and self._moves_local():
+            return True
         if isinstance(failure, NothingSent):
             return self._same(None, self._retries()) or self._next()
         if isinstance(failure, UpstreamStatus):
@@ -124,9 +127,14 @@ class Course:
             return False
         return self._same(wait_s, self.route.retries or 0)
 
+    def _moves_local(self) -> bool:
+        """Whether the relay went over to the local model meanwhile, which then answers."""
+        if self._asked_locally or self.router.serving != LOCAL or self.call.path != CHAT:
+            return False
+        self.left = deque(self.router.local_route().targets)
+        return self._next()
+
     def _next(self) -> bool:
-        if not self.left and self.router.serving == LOCAL and not self._asked_locally:
-            self.left.extend(self.router.local_route().targets)  # went offline meanwhile
         while self.left:
             target = self.left.popleft()
             if target.health.admits or not self.left:

@@ -25,6 +25,7 @@ from relay.events import AttemptFailed, Observer, ignore
 from relay.flights import Flights
 from relay.routing import LOCAL, Route, Router, Target
 from relay.settings import SomeTimeouts
+from relay.switch import Switch
 from relay.types import Answer, Call, Completion, TimeLimits
 
 MAX_ATTEMPTS = 50
@@ -42,6 +43,7 @@ class Engine:
         ask_usage: bool = False,
         max_retry_after_s: float = 10.0,
         longest: SomeTimeouts | None = None,
+        switch: Switch | None = None,
         observe: Observer = ignore,
     ) -> None:
         """`ask_usage`: have upstreams tell the tokens of streams, too."""
@@ -50,6 +52,7 @@ class Engine:
         self._ask_usage = ask_usage
         self._max_retry_after_s = max_retry_after_s
         self._longest = (longest or SomeTimeouts()).model_dump(exclude_none=True)
+        self._switch = switch or Switch()
         self._observe = observe
         self._flights: Flights[tuple[Completion, Trail]] = Flights()
 
@@ -111,6 +114,7 @@ class Engine:
             except BackendError as exc:
                 failure = exc
             target, left = targets[hedge.asked - 1], targets[hedge.asked :]
+        await self._switch.away(failure)  # whether it was the network: then the router knows
         limits = self._limits(target, call) or target.usual
         course = Course(
             self.router,
@@ -138,7 +142,11 @@ class Engine:
             with attempt:
                 if attempt.retry_state.attempt_number == 1:
                     raise failure
-                return await ask(course.target, course.within_time(), trail)
+                try:
+                    return await ask(course.target, course.within_time(), trail)
+                except BackendError as exc:
+                    await self._switch.away(exc)
+                    raise
         raise AssertionError("tenacity re-raises the last failure")  # pragma: no cover
 
     async def _ask(self, target: Target, call: Call, trail: Trail) -> Completion:
@@ -148,7 +156,8 @@ class Engine:
         health.begin()
         began = perf_counter()
         try:
-            answer = await target.backend.complete(call)
+            with self._switch.attempt(target.name):
+                answer = await target.backend.complete(call)
         except BackendError as exc:
             self._failed(target, call, trail, exc)
             raise
@@ -167,7 +176,8 @@ class Engine:
         began = perf_counter()
         context = target.backend.stream(call)
         try:
-            answer = await context.__aenter__()
+            with self._switch.attempt(target.name):
+                answer = await context.__aenter__()
         except BaseException as exc:
             health.end()
             if isinstance(exc, BackendError):

@@ -13,6 +13,7 @@
     ├── InternalError             500     server_error           internal_error
     └── BackendError              502     upstream_error
         ├── UpstreamUnreachable   502                            upstream_unreachable (unsent)
+        ├── WentOffline           502                            upstream_unreachable
         ├── UpstreamAuth          502                            upstream_auth
         ├── UpstreamProtocol      502                            upstream_protocol
         ├── UpstreamTimeout       504                            upstream_timeout
@@ -153,6 +154,12 @@ class NothingSent(Exception):
 
 class UpstreamUnreachable(NothingSent, BackendError):
     """No connection could be made (refused, no route, no such host, TLS failure)."""
+
+    code = "upstream_unreachable"
+
+
+class WentOffline(BackendError):
+    """The network went away before the first byte of an answer; the local model may be asked."""
 
     code = "upstream_unreachable"
 

@@ -78,11 +78,21 @@ class ReloadRefused:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class ModeChanged:
+    """The mode was set, or its side moved: `serving` is remote or local from now on."""
+
+    mode: str
+    serving: str
+    reason: str
+
+
 Event = (
     RequestEnded
     | AttemptFailed
     | AttemptLost
     | KeyRetired
+    | ModeChanged
     | Reloaded
     | RestartNeeded
     | ReloadRefused

@@ -14,7 +14,7 @@ def settings(**given: Any) -> Settings:
         {"name": "one", "base_url": "http://127.0.0.1:1/v1", "api_keys": ["sk-1"]},
         {"name": "two", "base_url": "http://127.0.0.1:2/v1"},
     ]
-    return Settings(**{"local": "echo", "upstreams": upstreams, **given})
+    return Settings(**{"local": "echo", "mode": "remote", "upstreams": upstreams, **given})
 
 
 def test_nothing_is_opened_again_for_nothing() -> None:

@@ -19,6 +19,7 @@ TABLE = [
     (errors.UnsupportedMediaType, 415, "invalid_request_error", "unsupported_media_type"),
     (errors.InternalError, 500, "server_error", "internal_error"),
     (errors.UpstreamUnreachable, 502, "upstream_error", "upstream_unreachable"),
+    (errors.WentOffline, 502, "upstream_error", "upstream_unreachable"),
     (errors.UpstreamAuth, 502, "upstream_error", "upstream_auth"),
     (errors.UpstreamProtocol, 502, "upstream_error", "upstream_protocol"),
     (errors.NoUpstream, 503, "upstream_error", "no_upstream_available"),

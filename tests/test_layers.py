@@ -19,7 +19,7 @@ LAYERS = (
     ("errors", "types", "schema"),
     ("history", "sse", "splice", "settings", "plugins", "events"),
     ("stores", "usage", "dialects"),
-    ("keys", "limits", "ledger", "prices", "telemetry", "upstream", "local", "health"),
+    ("keys", "limits", "ledger", "prices", "telemetry", "upstream", "local", "health", "switch"),
     ("policies", "probing"),
     ("routing", "flights"),
     ("attempts", "course"),

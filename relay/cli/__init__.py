@@ -5,12 +5,14 @@
     relay reload    endpoint.py  outline.py  reload.py
     relay chat      endpoint.py  conversation.py  prompt.py  chat.py
     relay models    endpoint.py  models.py
+    relay mode      endpoint.py  mode.py
     all of them     terminal.py
 
 Here is only what `relay --help` needs. The command bodies load pydantic and the network client, so
 each is imported when it runs: the help is there at once.
 """
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +24,15 @@ __all__ = ["app", "main"]
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
 ADMIN_KEY = "RELAY_ADMIN_KEY"
+
+
+class Mode(StrEnum):
+    """What `relay mode` can set; the settings' own type would cost the help pydantic."""
+
+    AUTO = "auto"
+    REMOTE = "remote"
+    LOCAL = "local"
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -148,3 +159,26 @@ def _models(
     from relay.cli.models import run  # noqa: PLC0415 - see the module docstring
 
     run(url=url, key=key, as_json=as_json)
+
+
+@app.command("mode")
+def _mode(
+    mode: Annotated[Mode | None, typer.Argument(help="What to change to.")] = None,
+    # Not from OPENAI_BASE_URL: the admin key must not go to a provider.
+    url: Annotated[str, typer.Option(help="Base URL of the relay.")] = DEFAULT_URL,
+    admin_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Its admin key: a value, env:NAME or file:PATH.", envvar="RELAY_ADMIN_KEY"
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a relay serves from, or change it.
+
+    auto: the upstreams, or the local model while the network is away. It stays as it was set, over
+    restarts and for all workers.
+    """
+    from relay.cli.mode import run  # noqa: PLC0415 - see the module docstring
+
+    run(mode, url=url, admin_key=admin_key, as_json=as_json)

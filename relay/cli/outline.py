@@ -25,8 +25,16 @@ def serves_locally(settings: Settings) -> bool:
     return settings.mode == "local" or not settings.all_upstreams()
 
 
+def steps_in(settings: Settings) -> bool:
+    """Whether the local model answers while the network is away: one that was chosen."""
+    chosen = "local" in settings.model_fields_set
+    return settings.mode == "auto" and chosen and bool(settings.all_upstreams())
+
+
 def needs_local(settings: Settings) -> bool:
-    """Whether some model is answered by the local model."""
-    return serves_locally(settings) or any(
-        target.local for model in settings.models for target in model.all_targets()
+    """Whether something may be answered by the local model, without anybody switching to it."""
+    return (
+        serves_locally(settings)
+        or steps_in(settings)
+        or any(target.local for model in settings.models for target in model.all_targets())
     )

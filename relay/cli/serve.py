@@ -7,7 +7,7 @@ from typing import Any
 
 from relay import __version__
 from relay.app import serve
-from relay.cli.outline import address, admission, serves_locally
+from relay.cli.outline import address, admission, serves_locally, steps_in
 from relay.cli.terminal import fail, note
 from relay.local import LocalBackend, open_local
 from relay.reload import Sources, held
@@ -52,6 +52,8 @@ def _announce(settings: Settings, local: LocalBackend | None) -> None:
         source = f"the local model {_first_id(local)}"
     note(f"relay {__version__} on {address(settings)}/v1", style="bold")
     note(f"  serves from {source}", style="")
+    if steps_in(settings):
+        note(f"  while the network is away from the local model {settings.local}", style="")
     note(f"  for {admission(settings)}", style="")
     note(f"  {_curl(settings, local)}", style="")
     for name in settings.unused():

@@ -16,9 +16,21 @@ An engine with a wire format of its own implements `LocalBackend` instead (see `
     threaded.py  a LocalModel as a backend         llama.py     GGUF files
     turns.py     who may generate, who waits       feed.py      from a thread to the event loop
     chunks.py    the wire                          stop.py      stop strings
+    standby.py   whether it is opened, and when it is loaded
 """
 
 from relay.local.model import LocalBackend, LocalModel, Prompt
 from relay.local.opening import as_backend, open_local
+from relay.local.standby import Standby, is_chosen, is_needed, may_be_needed
 
-__all__ = ["LocalBackend", "LocalModel", "Prompt", "as_backend", "open_local"]
+__all__ = [
+    "LocalBackend",
+    "LocalModel",
+    "Prompt",
+    "Standby",
+    "as_backend",
+    "is_chosen",
+    "is_needed",
+    "may_be_needed",
+    "open_local",
+]

@@ -206,6 +206,9 @@ class Settings(Section):
                 "or RELAY_ALLOW_ANONYMOUS=true if that is meant"
             )
 
+        if self.admin_key is not None and self.admin_key in self.api_keys:
+            yield "admin_key is one of api_keys: a client could do what the operator does"
+
     def _is_own(self, base_url: str) -> bool:
         parts = urlsplit(base_url)
         port = parts.port or (443 if parts.scheme == "https" else 80)

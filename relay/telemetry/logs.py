@@ -90,6 +90,11 @@ def of_attempts() -> Observer:
     return observer(logging.WARNING, "attempt_failed")
 
 
+def of_moves() -> Observer:
+    """For `ModeChanged`: a warning."""
+    return observer(logging.WARNING, "mode_changed")
+
+
 def of_keys() -> Observer:
     """For `KeyRetired`: an error, since only the operator can mend it."""
     return observer(logging.ERROR, "key_retired")

@@ -1,7 +1,7 @@
 """The door: gives each request an id, lets in who may come in, turns every failure into an answer.
 
-Deny by default: what is not in `OPEN` needs a key, decided on the path that will be routed
-(`scope["path"]`), never on a URL that headers could change.
+Deny by default: what is not in `OPEN` needs a key (the admin API one of its own), decided on the
+path that will be routed (`scope["path"]`), never on a URL that headers could change.
 """
 
 import logging
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from relay.errors import InternalError, RelayError, RouteNotFound
 from relay.events import Observer, RequestEnded, ignore
 from relay.keys import Keyring
+from relay.web.admin import AdminKey
 from relay.web.client import AsgiClient, Client
 from relay.web.passthrough import Passthrough
 from relay.web.presence import ClientLeft
@@ -20,7 +21,7 @@ from relay.web.replies import Visit, awaited, send_error
 from relay.web.users import Users
 
 OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
-OPEN_PREFIXES = ("/static/", "/admin/")
+OPEN_PREFIXES = ("/static/",)
 """What needs no client's key: the page and its files, the probes, the documentation; and the admin
 API, which asks for a key of its own."""
 
@@ -43,6 +44,7 @@ class Door:
         direct: Mapping[tuple[str, str], Endpoint],
         passthrough: Passthrough,
         keyring: Keyring,
+        admin_key: AdminKey,
         observe: Observer,
         users: Users,
     ) -> None:
@@ -51,6 +53,7 @@ class Door:
         self._direct = direct
         self._passthrough = passthrough
         self._keyring = keyring
+        self._admin_key = admin_key
         self._observe = observe
         self._users = users
         self._observed = observe is not ignore
@@ -68,8 +71,11 @@ class Door:
         try:
             method, path = client.method, client.path
             endpoint = self._direct.get((method, path))
-            if endpoint is not None or not _is_open(path):
+            if endpoint is not None:
                 visit.identity = self._keyring.identify(client.headers)
+            elif not _is_open(path):
+                keys = self._admin_key if self._admin_key.guards(path) else self._keyring
+                visit.identity = keys.identify(client.headers)
             await (endpoint or self._other(method, path))(visit)
         except ClientLeft:
             visit.status = CLIENT_CLOSED_REQUEST

@@ -47,8 +47,8 @@ def swagger_files() -> Path:
     return Path(spec.origin).parent / "static"
 
 
-def pages_router(state: Callable[[], str]) -> APIRouter:
-    """The page and the probes; `state` is `ready`, or what is missing."""
+def pages_router(state: Callable[[], str], serving: Callable[[], str]) -> APIRouter:
+    """The page and the probes; `state` is `ready`, or what is missing, `serving` the side."""
     router = APIRouter()
 
     @router.get("/", include_in_schema=False)
@@ -66,6 +66,6 @@ def pages_router(state: Callable[[], str]) -> APIRouter:
     @router.get("/readyz", tags=["probes"], summary="It can serve", responses={503: {}})
     async def readyz() -> Response:
         now = state()
-        return JSONResponse({"status": now}, 200 if now == "ready" else 503)
+        return JSONResponse({"status": now, "serving": serving()}, 200 if now == "ready" else 503)
 
     return router

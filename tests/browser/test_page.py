@@ -37,6 +37,25 @@ def test_a_conversation_of_two_turns(
     assert page.locator("#messages b b").count() == 0
 
 
+def test_a_badge_follows_what_serves(
+    page: Page, start_relay: StartRelay, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    relay = start_relay(
+        upstream_url=upstream.url,
+        local="echo",
+        admin_key="ak-0123456789",
+        state_file=tmp_path / "state.json",
+    )
+    page.goto(relay.root)
+    badge = page.locator("#serving")
+    for mode, side in (("auto", "remote"), ("local", "local"), ("remote", "remote")):
+        relay.http.put(
+            "/admin/mode", json={"mode": mode}, headers={"authorization": "Bearer ak-0123456789"}
+        ).raise_for_status()
+        expect(badge).to_have_text(side)
+        expect(badge).to_be_visible()
+
+
 def test_the_history_goes_along(page: Page, remote: RunningRelay, upstream: FakeUpstream) -> None:
     page.goto(remote.root)
     say(page, "one")

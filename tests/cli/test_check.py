@@ -251,10 +251,10 @@ def test_a_typo_in_a_setting_names_the_nearest(relay: Program) -> None:
 
 
 def test_a_setting_without_effect_is_a_note(relay: Program) -> None:
-    shown = relay("check", "--local", "echo", env={"RELAY_ADMIN_KEY": "admin-canary"})
+    shown = relay("check", "--local", "echo", env={"RELAY_REDIS_URL": "redis://:canary@h"})
 
     assert shown.returncode == 0
-    assert rows(shown.stdout)["settings"] == "RELAY_ADMIN_KEY note does nothing in this version"
+    assert rows(shown.stdout)["settings"] == "RELAY_REDIS_URL note does nothing in this version"
     assert "canary" not in shown.stdout + shown.stderr
 
 

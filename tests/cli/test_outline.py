@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from relay.cli.outline import address, admission
+from relay.cli.outline import address, admission, needs_local, steps_in
 from relay.settings import Settings
 
 KEYS = ("rk-canary-1", "rk-canary-2")
@@ -37,3 +37,35 @@ def test_the_address_is_one_that_this_machine_can_call(host: str, url: str) -> N
 )
 def test_admission_says_who_may_call(given: dict[str, Any], who: str) -> None:
     assert admission(Settings(**given)) == who
+
+
+@pytest.mark.parametrize(
+    ("given", "steps", "needs"),
+    [
+        ({}, False, True),
+        ({"local": "echo"}, False, True),
+        ({"upstream_url": "http://h/v1"}, False, False),
+        ({"upstream_url": "http://h/v1", "local": "echo"}, True, True),
+        ({"upstream_url": "http://h/v1", "local": "echo", "mode": "remote"}, False, False),
+        ({"upstream_url": "http://h/v1", "mode": "local"}, False, True),
+        (
+            {
+                "upstream_url": "http://h/v1",
+                "models": [
+                    {
+                        "id": "m",
+                        "targets": [{"upstream": "upstream"}],
+                        "fallback": [{"local": True}],
+                    }
+                ],
+            },
+            False,
+            True,
+        ),
+    ],
+)
+def test_a_chosen_local_model_steps_in_for_upstreams(
+    given: dict[str, Any], steps: bool, needs: bool
+) -> None:
+    settings = Settings(**given)
+    assert (steps_in(settings), needs_local(settings)) == (steps, needs)

@@ -108,6 +108,15 @@ def test_an_upstream_is_named_and_its_key_is_not(tmp_path: Path, fake: FakeUpstr
     assert "canary" not in shown
 
 
+def test_a_chosen_local_model_behind_an_upstream_is_named(
+    tmp_path: Path, fake: FakeUpstream
+) -> None:
+    with serving(tmp_path, "--upstream-url", fake.url, "--local", "echo") as (process, _):
+        shown = stop(process)
+
+    assert "while the network is away from the local model echo\n" in shown
+
+
 def test_the_first_named_model_is_the_one_to_try(tmp_path: Path, fake: FakeUpstream) -> None:
     (tmp_path / "relay.toml").write_text(
         """

@@ -19,7 +19,8 @@ STREAM = [(b"content-type", b"text/event-stream")]
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_idle_relay_exits_with_0(tmp_path: Path, number: int) -> None:
     with process(tmp_path, local="echo") as (relay, root):
-        assert httpx.get(f"{root}/readyz", trust_env=False).json() == {"status": "ready"}
+        ready = httpx.get(f"{root}/readyz", trust_env=False).json()
+        assert ready == {"status": "ready", "serving": "local"}
         relay.send_signal(number)
         output, _ = relay.communicate(timeout=20)
         assert relay.returncode == 0, output

@@ -70,7 +70,7 @@ def test_no_message_shows_one(place, text):
 def test_no_repr_shows_one():
     settings = Settings(
         api_keys=CANARY,
-        admin_key=CANARY,
+        admin_key=f"admin-{CANARY}",
         upstreams=(
             UpstreamSettings(
                 name="a",

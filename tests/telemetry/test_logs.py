@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from relay.events import AttemptFailed, KeyRetired, RequestEnded, ignore
+from relay.events import AttemptFailed, KeyRetired, ModeChanged, RequestEnded, ignore
 from relay.telemetry import logs
 
 ENDED = RequestEnded(
@@ -66,6 +66,15 @@ def test_requests_are_logged_at_debug_only(capsys: pytest.CaptureFixture[str]) -
 def test_an_observer_that_would_say_nothing_is_none() -> None:
     logs.configure("error", "text")
     assert logs.of_attempts() is ignore
+
+
+def test_a_move_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("warning", "text")
+    logs.of_moves()(ModeChanged("auto", "local", "no upstream is within reach"))
+    line = capsys.readouterr().err.strip()
+    assert line.endswith(
+        'WARNING mode_changed mode=auto serving=local reason="no upstream is within reach"'
+    )
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

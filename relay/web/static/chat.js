@@ -2,6 +2,7 @@
 
 const element = (id) => document.getElementById(id);
 const KEY = "relay-key"; // in session storage, so that it goes with the tab
+const LOOK_MS = 2000; // between two looks at what serves, while somebody sees the page
 
 let ws = null;
 let history = [];
@@ -31,6 +32,18 @@ function answering(running) {
   if (!running) {
     query = answer = null;
     element("query").focus();
+  }
+}
+
+async function showServing() {
+  if (document.hidden) return;
+  const badge = element("serving");
+  try {
+    const { serving } = await (await fetch("/readyz")).json(); // also when it is not ready
+    badge.textContent = badge.className = serving;
+    badge.hidden = false;
+  } catch {
+    badge.hidden = true; // nobody is there to say
   }
 }
 
@@ -117,3 +130,6 @@ element("keys").addEventListener("submit", (event) => {
 });
 
 connect().then((socket) => { ws = socket; }, () => showState("not connected"));
+showServing();
+setInterval(showServing, LOOK_MS);
+document.addEventListener("visibilitychange", showServing);

@@ -1,0 +1,111 @@
+"""The admin API: what an operator sees and changes while the relay runs. `GET`, `PUT /admin/mode`.
+
+It has a key of its own, which opens nothing else, and which no client's key replaces. Without one
+the API is not there: every path of it is 404.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import cast
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, SecretStr
+from starlette.responses import JSONResponse, Response
+
+from relay.errors import InvalidRequest, RouteNotFound
+from relay.keys import Keyring
+from relay.schema import ErrorResponse
+from relay.settings import Mode
+from relay.switch import MODES, Side, Switch
+from relay.types import Identity
+from relay.web.presence import Presence
+from relay.web.reading import read_body
+from relay.web.replies import visit
+
+PREFIX = "/admin"
+ADMIN = Identity("admin")
+MAX_BODY_BYTES = 64 * 1024
+
+
+class AdminKey:
+    """The bearer of the admin API; only its hash is kept."""
+
+    def __init__(self, key: SecretStr | None) -> None:
+        self._keyring = Keyring([] if key is None else [key.get_secret_value()])
+
+    def guards(self, path: str) -> bool:
+        """Whether that path belongs to the admin API."""
+        return path.startswith(PREFIX) and path[len(PREFIX) :][:1] in ("", "/")
+
+    def identify(self, headers: Iterable[tuple[bytes, bytes]]) -> Identity:
+        """Who asks: the operator, or nobody.
+
+        Raises:
+            RouteNotFound: there is no admin API here.
+            InvalidApiKey: that is not its key.
+        """
+        if self._keyring.empty:
+            raise RouteNotFound("There is no admin API here: RELAY_ADMIN_KEY is not set.")
+        self._keyring.identify(headers)
+        return ADMIN
+
+
+class ModeState(BaseModel):
+    """The mode, and the side that serves. `since` is in Unix seconds, `moves` since the start."""
+
+    mode: Mode
+    serving: Side
+    since: int
+    moves: dict[Side, int]
+    upstreams: dict[str, str]
+    kept: bool | None = None
+    """After a change: whether it holds for the other workers and after a restart."""
+
+
+def admin_router(switch: Switch, presence: Presence) -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix=PREFIX, tags=["admin"])
+
+    @router.get("/mode", summary="The mode, and what serves", response_model=ModeState)
+    async def get_mode() -> Response:
+        """Which side serves: `reachable`, `unreachable` or `unknown` is each upstream."""
+        return _state(switch)
+
+    @router.put(
+        "/mode",
+        summary="Change the mode",
+        response_model=ModeState,
+        responses={400: {"model": ErrorResponse}},
+    )
+    async def put_mode(request: Request) -> Response:
+        """`{"mode": "auto", "remote" or "local"}`; kept over restarts, and for all workers."""
+        here = visit(request.scope)
+        with presence.watch(here) as watch:
+            body = await read_body(here, max_bytes=MAX_BODY_BYTES)
+            watch.listen()
+            kept = await switch.set(_read_mode(body))
+        return _state(switch, kept=kept)
+
+    return router
+
+
+def _read_mode(body: bytes) -> Mode:
+    try:
+        mode = json.loads(body)["mode"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        mode = None
+    if mode not in MODES:
+        raise InvalidRequest('Send {"mode": "auto"}, "remote" or "local".', param="mode")
+    return cast(Mode, mode)
+
+
+def _state(switch: Switch, *, kept: bool | None = None) -> Response:
+    state = ModeState(
+        mode=switch.mode,
+        serving=switch.serving,
+        since=int(switch.since),
+        moves=switch.moves,
+        upstreams=dict(switch.upstreams),
+        kept=kept,
+    )
+    return JSONResponse(state.model_dump(exclude_none=True))

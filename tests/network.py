@@ -1,0 +1,146 @@
+"""A network that can go away: a TCP proxy that drops packets without a word, or refuses.
+
+with Network.in_thread(fake.port) as network:
+    ...                      # network.url leads to the upstream
+    network.drop()           # nothing is answered any more, not even a SYN; nothing is closed
+    network.refuse()         # nobody listens, and what was open is reset
+    network.restore()
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Coroutine, Iterator
+from typing import Any, Self
+
+from fake_script import PATIENCE_S
+
+HOST = "127.0.0.1"
+BACKLOG = 128
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Network:
+    """The way to one port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._listener = socket.create_server((HOST, 0), backlog=BACKLOG)
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://{HOST}:{self.port}/v1"
+        self._passing = asyncio.Event()
+        self._passing.set()
+        self._accepting: asyncio.Task[None] | None = None
+        self._pumps: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.StreamWriter] = set()
+        self._filler: socket.socket | None = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def in_thread(cls, port: int) -> Iterator[Self]:
+        network = cls(port)
+        network._loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=network._loop.run_forever, name="network", daemon=True)
+        thread.start()
+        try:
+            network.restore()
+            yield network
+        finally:
+            network._do(network._close())
+            network._loop.call_soon_threadsafe(network._loop.stop)
+            thread.join(PATIENCE_S)
+            network._loop.close()
+
+    def drop(self) -> None:
+        """From now on packets go nowhere, in either direction."""
+        self._do(self._drop())
+
+    def refuse(self) -> None:
+        """Reset every connection, and let nobody make a new one."""
+        self._do(self._refuse())
+
+    def restore(self) -> None:
+        """As if nothing had been; what was dropped meanwhile is lost."""
+        self._do(self._restore())
+
+    def _do(self, what: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(what, self._loop).result(PATIENCE_S)
+
+    async def _drop(self) -> None:
+        self._passing.clear()
+        await self._stop_accepting()
+        # The kernel completes handshakes until the queue is full, and then ignores each SYN.
+        self._listener.listen(0)
+        self._listener.setblocking(True)
+        self._filler = socket.create_connection((HOST, self.port))
+
+    async def _refuse(self) -> None:
+        # Before a call can fail: whoever looks then must not find the port open any more.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        await self._stop_accepting()
+        self._listener.close()
+        await self._reset_all()
+
+    async def _restore(self) -> None:
+        if self._listener.fileno() == -1:
+            self._listener = socket.create_server((HOST, self.port), backlog=BACKLOG)
+        if self._filler is not None:
+            self._filler.close()
+            self._filler = None
+        self._listener.listen(BACKLOG)
+        self._listener.setblocking(False)
+        self._passing.set()
+        self._accepting = self._loop.create_task(self._accept())
+
+    async def _close(self) -> None:
+        await self._stop_accepting()
+        self._listener.close()
+        if self._filler is not None:
+            self._filler.close()
+        await self._reset_all()
+
+    async def _stop_accepting(self) -> None:
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.wait([self._accepting])
+            self._accepting = None
+
+    async def _reset_all(self) -> None:
+        for writer in self._open:
+            sock: socket.socket = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            writer.transport.abort()
+        self._open.clear()
+        for pump in self._pumps:
+            pump.cancel()
+        if self._pumps:
+            await asyncio.wait(self._pumps)
+
+    async def _accept(self) -> None:
+        while True:
+            accepted, _ = await self._loop.sock_accept(self._listener)
+            ours = await asyncio.open_connection(sock=accepted)
+            self._open.add(ours[1])  # or it would be closed when this is cancelled
+            try:
+                theirs = await asyncio.open_connection(HOST, self._to)
+            except OSError:
+                ours[1].transport.abort()
+                self._open.discard(ours[1])
+                continue
+            self._open.add(theirs[1])
+            for reader, writer in ((ours[0], theirs[1]), (theirs[0], ours[1])):
+                pump = self._loop.create_task(self._pump(reader, writer))
+                self._pumps.add(pump)
+                pump.add_done_callback(self._pumps.discard)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(65536):
+                if self._passing.is_set():
+                    writer.write(piece)
+                    await writer.drain()
+            await self._passing.wait()  # a FIN is a packet, too
+        writer.close()
+        self._open.discard(writer)
