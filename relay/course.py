@@ -34,6 +34,9 @@ BUSY = frozenset({429, 503, 529})
 REST_S = 1.0
 """How long a busy target is left alone when it does not say so itself."""
 
+TOO_LONG = ("maximum context length", "prompt is too long", "exceed context limit")
+"""How OpenAI's servers and Anthropic's say that, where they have no code for it."""
+
 MAX_KEYS_TRIED = 10
 
 FIRST_WAIT_S = 0.1
@@ -188,4 +191,4 @@ def is_too_long(failure: UpstreamStatus) -> bool:
         code, message = error.get("code"), error.get("message")
     except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
         return False
-    return code == "context_length_exceeded" or "maximum context length" in str(message)
+    return code == "context_length_exceeded" or any(words in str(message) for words in TOO_LONG)

@@ -28,10 +28,12 @@ _PING = comment("ping")
 class AnthropicStream:
     """Translates one answer; give it every piece as it comes, then `end`.
 
-    After `[DONE]` or an error nothing more comes out. `created` is Unix time in seconds.
+    After `[DONE]` or an error nothing more comes out; `error` is the upstream's own, if it sent
+    one. `created` is Unix time in seconds.
     """
 
     def __init__(self, *, created: int, include_usage: bool = False) -> None:
+        self.error: Mapping[str, Any] | None = None
         self._parser = EventParser()
         self._include_usage = include_usage
         self._head: dict[str, Any] = {
@@ -161,7 +163,8 @@ class AnthropicStream:
 
     def _break(self, read: Mapping[str, Any]) -> bytes:
         self._finished = True
-        return event(failures.to_chat_envelope(or_empty(read.get("error"))))
+        self.error = or_empty(read.get("error"))
+        return event(failures.to_chat_envelope(self.error))
 
     def _think(self, thought: Any) -> bytes:
         if isinstance(thought, str):

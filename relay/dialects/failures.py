@@ -66,6 +66,7 @@ _TYPE_BY_STATUS = {
     504: "timeout_error",
     OVERLOADED: "overloaded_error",
 }
+_STATUS_BY_TYPE = {kind: status for status, kind in _TYPE_BY_STATUS.items()}
 _TYPE_BY_CODE = {
     "insufficient_quota": "billing_error",
     "invalid_api_key": "authentication_error",
@@ -92,6 +93,17 @@ _TOO_LONG = ("prompt is too long", "exceed context limit")
 code for it, so clients look for these words."""
 
 
+def status_of(error: Mapping[str, Any]) -> int:
+    """The status that Anthropic has for an `error` that came as an event."""
+    kind = str(error.get("type"))
+    return _STATUS_BY_TYPE.get(kind, 400 if kind == "invalid_request_error" else 500)
+
+
+def to_chat_status(status: int) -> int:
+    """The status that OpenAI has for one of Anthropic's."""
+    return _CHAT_STATUS.get(status, status)
+
+
 def to_chat(status: int, body: bytes) -> Failure:
     """An error answer of Anthropic's as one of OpenAI's."""
     error = _error_in(body)
@@ -100,7 +112,7 @@ def to_chat(status: int, body: bytes) -> Failure:
         error = {**error, "type": _type_of(status)}
     if not isinstance(error.get("message"), str):
         error = {**error, "message": f"The upstream answered with status {status}."}
-    return Failure(_CHAT_STATUS.get(status, status), to_chat_envelope(error))
+    return Failure(to_chat_status(status), to_chat_envelope(error))
 
 
 def to_chat_envelope(error: Mapping[str, Any]) -> bytes:
@@ -115,6 +127,11 @@ def to_chat_envelope(error: Mapping[str, Any]) -> bytes:
     return json_text.dump(
         {"error": {"message": message, "type": kind, "param": None, "code": code}}
     )
+
+
+def to_messages_status(status: int, body: bytes) -> int:
+    """The status of an answer of Anthropic's whose own was `to_chat_status`, by what it says."""
+    return _MESSAGES_STATUS.get(str(_error_in(body).get("type")), status)
 
 
 def to_messages(status: int, body: bytes, *, request_id: str = "") -> Failure:

@@ -7,7 +7,8 @@
 
 A reset is a moment (RFC 3339) at Anthropic's and a duration (`6m0s`) at OpenAI's. What has no
 counterpart (limits of input and output tokens) and what cannot be read stays as it is, and so does
-`retry-after`, which both know. The organisation stays here: it tells whose account it is.
+`retry-after`, which both know. The organisation stays here: it tells whose account it is. The
+upstream's request id comes under the name that upstreams' ids have here, as the other is ours.
 
 Source: Claude API reference, "Rate limits"; OpenAI guide, "Rate limits".
 """
@@ -53,16 +54,21 @@ _LATEST_S = 253_402_300_799
 def to_openai(headers: Iterable[tuple[bytes, bytes]], *, now: float) -> RawHeaders:
     """Headers of Anthropic's in OpenAI's form; `now` is Unix time in seconds."""
     result: list[tuple[bytes, bytes]] = []
-    for name, value in headers:
-        if name == _ACCOUNT:
-            continue
-        if name == _REQUEST_ID:
-            result.append((_UPSTREAM_REQUEST_ID, value))
-        elif name in _RESET_TO_OPENAI and (duration := _until(value, now)) is not None:
+    for name, value in from_anthropic(headers):
+        if name in _RESET_TO_OPENAI and (duration := _until(value, now)) is not None:
             result.append((_RESET_TO_OPENAI[name], duration))
         else:
             result.append((_TO_OPENAI.get(name, name), value))
     return result
+
+
+def from_anthropic(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
+    """Headers of Anthropic's for a client of its own."""
+    return [
+        (_UPSTREAM_REQUEST_ID if name == _REQUEST_ID else name, value)
+        for name, value in headers
+        if name != _ACCOUNT
+    ]
 
 
 def to_anthropic(headers: Iterable[tuple[bytes, bytes]], *, now: float) -> RawHeaders:

@@ -6,6 +6,8 @@
     package.module:attribute     HttpxUpstream over that `httpx.AsyncBaseTransport`
     auto                         httpx where a proxy or HTTP/2 is asked for, else direct
 
+Around either stands `anthropic.AnthropicUpstream` when that is what the server speaks.
+
 One contract suite runs over both clients; both keep to `headers.py`, `limits.py` and `tls.py`.
 
     direct.py   the client         request.py   the bytes of a request
@@ -17,37 +19,16 @@ One contract suite runs over both clients; both keep to `headers.py`, `limits.py
                      prints (token_command.py) or a file holds (token_file.py)
 """
 
-from typing import Protocol
-
 from relay.events import Observer, ignore
 from relay.settings import UpstreamSettings
-from relay.types import Backend
+from relay.upstream.anthropic import AnthropicUpstream
 from relay.upstream.direct import DirectUpstream
 from relay.upstream.headers import upward
+from relay.upstream.server import Upstream
 from relay.upstream.transports import load_transport
 from relay.upstream.via_httpx import HttpxUpstream
 
 __all__ = ["Upstream", "open_upstream", "upward"]
-
-
-class Upstream(Backend, Protocol):
-    """A backend that is a server somewhere."""
-
-    async def probe(self, limit_s: float) -> None:
-        """See whether a connection can be made; asks nothing on it.
-
-        Raises:
-            UpstreamUnreachable, ConnectTimeout: it cannot, or not within `limit_s`.
-        """
-        ...
-
-    def keys(self) -> list[dict[str, object]]:
-        """Each key as `{"key", "state", "until_s"}`, for people.
-
-        `key` is `1 (a1b2c3d4)`, its position and the beginning of its SHA-256; `state` is `ok`,
-        `resting` or `retired`; `until_s` are seconds from now, or None.
-        """
-        ...
 
 
 def open_upstream(settings: UpstreamSettings, observe: Observer = ignore) -> Upstream:
@@ -58,6 +39,11 @@ def open_upstream(settings: UpstreamSettings, observe: Observer = ignore) -> Ups
     Raises:
         SettingsError: a certificate, a key, the token command or the transport cannot be loaded.
     """
+    client = _open_client(settings, observe)
+    return AnthropicUpstream(client) if settings.kind == "anthropic" else client
+
+
+def _open_client(settings: UpstreamSettings, observe: Observer) -> Upstream:
     transport = settings.transport
     if transport == "auto":
         transport = "httpx" if settings.proxy or settings.http2 else "direct"

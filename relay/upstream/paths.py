@@ -1,7 +1,8 @@
 """Where a call goes, relative to the base URL.
 
 kind                                        chat/completions for the model gpt-4o
-openai, anthropic                           chat/completions
+openai                                      chat/completions
+anthropic                                   messages: `anthropic.py` calls it so
 azure, https://NAME.openai.azure.com        openai/deployments/gpt-4o/chat/completions?api-v…
 azure, …/openai/v1                          chat/completions
 """

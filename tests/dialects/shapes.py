@@ -1,6 +1,6 @@
 """Anthropic's wire as strict shapes, written from its public API reference, and two readers.
 
-The official package is not a dependency of the tests; what is checked here is what it relies on:
+The official package takes much and complains of little; what is checked here is what it relies on:
 the fields it requires, the order of events, indexes that count up, JSON that adds up.
 """
 

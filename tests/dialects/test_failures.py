@@ -159,3 +159,18 @@ def test_an_error_in_a_stream_has_no_status_to_go_by(error, expected):
 def test_an_error_event_becomes_openais_envelope(error, expected):
     told = json.loads(failures.to_chat_envelope(error))["error"]
     assert (told["type"], told["code"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("overloaded_error", 529), ("rate_limit_error", 429), ("invalid_request_error", 400)],
+)
+def test_an_error_that_came_as_an_event_has_a_status(kind: str, status: int) -> None:
+    assert failures.status_of({"type": kind}) == status
+    assert failures.status_of({}) == 500
+
+
+def test_the_status_that_only_anthropic_knows_goes_and_comes_back() -> None:
+    assert failures.to_chat_status(529) == 503
+    assert failures.to_messages_status(503, anthropic("overloaded_error")) == 529
+    assert failures.to_messages_status(503, b"<html>") == 503

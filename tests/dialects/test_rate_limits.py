@@ -123,3 +123,12 @@ def test_no_value_breaks_the_translation(value):
     for name in (b"anthropic-ratelimit-tokens-reset", b"x-ratelimit-reset-tokens"):
         assert len(rate_limits.to_openai([(name, value)], now=NOW)) == 1
         assert len(rate_limits.to_anthropic([(name, value)], now=NOW)) == 1
+
+
+def test_for_a_client_of_anthropics_only_what_is_not_for_it_changes():
+    headers = [
+        (b"anthropic-ratelimit-requests-limit", b"1000"),
+        (b"anthropic-organization-id", b"whose account it is"),
+        (b"request-id", b"req_1"),
+    ]
+    assert rate_limits.from_anthropic(headers) == [headers[0], (b"x-upstream-request-id", b"req_1")]
