@@ -41,6 +41,7 @@ from relay.web.chat import ChatEndpoint
 from relay.web.cors import Cors, Origins
 from relay.web.door import CLIENT_CLOSED_REQUEST, Door, internal_error
 from relay.web.exchange import Exchange
+from relay.web.messages import messages_endpoints
 from relay.web.models import Models
 from relay.web.pages import STATIC, PageFiles, pages_router, swagger_files
 from relay.web.passthrough import Passthrough
@@ -193,10 +194,10 @@ class Built:
         documentation.document(app)
         for kind in (RelayError, HTTPException, RequestValidationError, ClientLeft, Exception):
             app.add_exception_handler(kind, _answer_error)
-        direct = {("POST", "/v1/chat/completions"): chat}
         door = Door(
             app,
-            direct=direct,
+            direct=messages_endpoints(engine, self.presence, settings, count=observe is not ignore)
+            | {("POST", "/v1/chat/completions"): chat},
             passthrough=passthrough,
             keyring=keyring,
             admin_key=AdminKey(settings.admin_key),

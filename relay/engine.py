@@ -199,6 +199,8 @@ class Engine:
         Raises:
             InvalidRequest: the conversation cannot be sent as it stands.
         """
+        if call.for_target is not None:
+            call = replace(call.for_target(target.name), timeouts=call.timeouts)
         trail.target = target.name
         messages = call.payload.get("messages")
         plan = None if messages is None else history.plan(messages, target.history)

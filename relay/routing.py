@@ -74,12 +74,13 @@ class Route:
             NoUpstream: only the local model is there, which does not answer such calls.
         """
         targets = self.targets
-        if len(targets) == 1 and not self.fallback and call.path == CHAT:
+        anywhere = call.path == CHAT or call.for_target is not None
+        if len(targets) == 1 and not self.fallback and anywhere:
             return targets
         if len(targets) > 1:
             targets = self.policy(targets, call) or targets
         everyone = [*targets, *self.fallback]
-        if call.path != CHAT:
+        if not anywhere:
             everyone = [target for target in everyone if target.name != LOCAL]
             if not everyone:
                 raise NoUpstream("The local model answers chat completions only.")

@@ -6,7 +6,7 @@
 None of them is changed once it is made; a changed call is a new one (`dataclasses.replace`).
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -73,6 +73,8 @@ class Call:
     """What the request asked for, by name, in seconds; each target grants its own."""
     limits: TimeLimits | None = None
     """In place of the upstream's own; set for an attempt."""
+    for_target: "Callable[[str], Call] | None" = None
+    """Gives the call that a target of that name gets, when its form depends on who answers."""
 
 
 @value(frozen=True)

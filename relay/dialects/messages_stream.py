@@ -65,6 +65,11 @@ class MessagesStream:
         """Whether the last event, message_stop or an error, went out."""
         return self._finished
 
+    @property
+    def usage(self) -> Mapping[str, Any]:
+        """What the backend told of the tokens, in its own words; empty for nothing."""
+        return self._usage
+
     def feed(self, piece: bytes) -> bytes:
         """The events that a piece of the backend's bytes completes; often none."""
         if self._finished:

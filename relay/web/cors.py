@@ -27,6 +27,7 @@ from relay.web.replies import awaited, send_error
 EXPOSED = b", ".join(
     [
         b"x-request-id",
+        b"request-id",
         b"x-upstream-request-id",
         b"x-relay-upstream",
         b"x-relay-attempts",
@@ -34,9 +35,13 @@ EXPOSED = b", ".join(
         b"retry-after",
         b"retry-after-ms",
         *(
-            b"x-ratelimit-%s-%s" % (kind, unit)
+            name
             for kind in (b"limit", b"remaining", b"reset")
             for unit in (b"requests", b"tokens")
+            for name in (
+                b"x-ratelimit-%s-%s" % (kind, unit),
+                b"anthropic-ratelimit-%s-%s" % (unit, kind),
+            )
         ),
     ]
 )

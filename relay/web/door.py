@@ -13,8 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from relay.errors import InternalError, RelayError, RouteNotFound
 from relay.events import Observer, RequestEnded, ignore
 from relay.keys import Keyring
+from relay.web import messages_form
 from relay.web.admin import AdminKey
-from relay.web.client import AsgiClient, Client
+from relay.web.client import AsgiClient, Client, Wait
 from relay.web.passthrough import Passthrough
 from relay.web.presence import ClientLeft
 from relay.web.replies import Visit, awaited, send_error
@@ -67,21 +68,26 @@ class Door:
     async def enter(self, client: Client) -> None:
         """Answer a client, whatever happens."""
         visit = Visit(client)
+        refuse: Callable[[Visit, RelayError], Wait] = send_error
+        headers = client.headers
+        if client.path in messages_form.PATHS:
+            visit.own_headers = [(b"request-id", visit.request_id.encode())]
+            refuse, headers = messages_form.send_error, messages_form.as_bearer(headers)
         self._users.enter()
         try:
             method, path = client.method, client.path
             endpoint = self._direct.get((method, path))
             if endpoint is not None:
-                visit.identity = self._keyring.identify(client.headers)
+                visit.identity = self._keyring.identify(headers)
             elif not _is_open(path):
                 keys = self._admin_key if self._admin_key.guards(path) else self._keyring
-                visit.identity = keys.identify(client.headers)
+                visit.identity = keys.identify(headers)
             await (endpoint or self._other(method, path))(visit)
         except ClientLeft:
             visit.status = CLIENT_CLOSED_REQUEST
         except RelayError as error:
             if not client.started:
-                await awaited(send_error(visit, error))
+                await awaited(refuse(visit, error))
             else:
                 # Half an answer is out: the server closes the connection, so that the client
                 # notices.
@@ -90,7 +96,7 @@ class Door:
         except Exception:  # the last line: whatever it was, the client gets an answer, no detail
             _log.exception("internal_error", extra={"fields": {"request_id": visit.request_id}})
             if not client.started:
-                await awaited(send_error(visit, internal_error(visit.request_id)))
+                await awaited(refuse(visit, internal_error(visit.request_id)))
         finally:
             if self._observed:
                 self._tell(visit)

@@ -32,9 +32,15 @@ class Pings:
     """
 
     def __init__(
-        self, write: Callable[[bytes], Wait], *, every_s: float, between: Callable[[], bool]
+        self,
+        write: Callable[[bytes], Wait],
+        *,
+        every_s: float,
+        between: Callable[[], bool],
+        ping: bytes = PING,
     ) -> None:
         self._write = write
+        self._words = ping
         self._every_s = every_s
         self._between = between
         self._loop = asyncio.get_running_loop()
@@ -81,7 +87,7 @@ class Pings:
             self._set_timer(self._written_at)
             return
         if not self._writing and self._ping is None and self._between():
-            wait = self._write(PING)
+            wait = self._write(self._words)
             if wait is not None:
                 self._ping = self._loop.create_task(self._written(wait))
         self._set_timer(now)

@@ -4,6 +4,7 @@ import random
 import re
 from collections.abc import Awaitable, Callable
 from time import perf_counter
+from typing import Protocol
 
 from starlette.types import Message, Scope
 
@@ -11,9 +12,8 @@ from relay.attempts import Trail
 from relay.errors import RelayError, UpstreamStatus
 from relay.sse import WholeEvents
 from relay.types import ANONYMOUS, Answer, Identity, RawHeaders
-from relay.usage import UsageInStream
 from relay.web.client import Client, Wait
-from relay.web.pings import Pings, takes_comments
+from relay.web.pings import PING, Pings, takes_comments
 
 JSON = (b"content-type", b"application/json")
 STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
@@ -25,8 +25,9 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 class Visit:
     """One request from the door to the end of its answer: who, under which id, and how it went.
 
-    `headers` are the request's by name, for those that come once. What writes gives back something
-    to await, or None: see `Client`.
+    `headers` are the request's by name, for those that come once; `own_headers` go with the answer,
+    beside those that every answer has. What writes gives back something to await, or None: see
+    `Client`.
     """
 
     __slots__ = (
@@ -35,6 +36,7 @@ class Visit:
         "end",
         "headers",
         "identity",
+        "own_headers",
         "request_id",
         "status",
         "trail",
@@ -49,6 +51,7 @@ class Visit:
         self.headers = dict(client.headers)
         self.identity: Identity = ANONYMOUS
         self.request_id = _request_id(self.headers.get(b"x-request-id"))
+        self.own_headers: RawHeaders = ()
         self.trail = Trail()
         self.status = 0
 
@@ -74,14 +77,21 @@ class Visit:
         relay_ms = (perf_counter() - self.began - trail.upstream_s) * 1000
         request_id = (b"x-request-id", self.request_id.encode())
         if not trail.attempts:
-            return [request_id, (b"server-timing", b"relay;dur=%.2f" % relay_ms)]
+            return [request_id, *self.own_headers, (b"server-timing", b"relay;dur=%.2f" % relay_ms)]
         timing = b"relay;dur=%.2f, upstream;dur=%.2f" % (relay_ms, trail.upstream_s * 1000)
         return [
             request_id,
+            *self.own_headers,
             (b"x-relay-upstream", trail.target.encode()),
             (b"x-relay-attempts", b"%d" % trail.attempts),
             (b"server-timing", timing),
         ]
+
+
+class Watcher(Protocol):
+    """Sees a stream of whole events as it passes; gives back what the client gets of them."""
+
+    def push(self, events: bytes) -> bytes: ...
 
 
 def visit(scope: Scope) -> Visit:
@@ -91,11 +101,16 @@ def visit(scope: Scope) -> Visit:
 
 
 async def send_events(
-    visit: Visit, answer: Answer, *, ping_s: float = 0.0, usage: UsageInStream | None = None
+    visit: Visit,
+    answer: Answer,
+    *,
+    ping_s: float = 0.0,
+    ping: bytes = PING,
+    usage: Watcher | None = None,
 ) -> None:
     """An upstream's stream of events. When it breaks off, what was sent of it ends an event.
 
-    After `ping_s` of silence it gets a comment; 0 is never. `usage` sees all of it.
+    After `ping_s` of silence it gets a `ping`; 0 is never. `usage` sees all of it.
 
     Raises: the `RelayError` of the answer, which is for the caller to tell in a last event.
     """
@@ -103,7 +118,9 @@ async def send_events(
     await awaited(visit.begin(answer.status, [*answer.headers, *STREAM_HEADERS]))
     try:
         if ping_s and takes_comments(answer.headers):
-            with Pings(visit.write, every_s=ping_s, between=lambda: whole.between) as pings:
+            with Pings(
+                visit.write, every_s=ping_s, between=lambda: whole.between, ping=ping
+            ) as pings:
                 await _pass_on(answer, whole, usage, pings.write)
         else:
             await _pass_on(answer, whole, usage, visit.write)
@@ -118,7 +135,7 @@ async def send_events(
 async def _pass_on(
     answer: Answer,
     whole: WholeEvents,
-    usage: UsageInStream | None,
+    usage: Watcher | None,
     write: Callable[[bytes], Wait],
 ) -> None:
     def write_whole(piece: bytes) -> Wait:
