@@ -35,6 +35,7 @@ from relay.telemetry import logs
 from relay.web import documentation
 from relay.web.admin import AdminKey, admin_router
 from relay.web.admin_reload import Reload, reload_router
+from relay.web.admin_upstreams import upstreams_router
 from relay.web.allowlist import Allowlist
 from relay.web.catalogue import Catalogue
 from relay.web.chat import ChatEndpoint
@@ -180,6 +181,8 @@ class Built:
         if settings.admin_key is not None:
             app.include_router(admin_router(self.switch, self.presence))
             app.include_router(reload_router(self._reload))
+            health = self.router.health
+            app.include_router(upstreams_router(settings.all_upstreams(), self._upstreams, health))
         app.mount("/static/swagger", PageFiles(directory=swagger_files()))
         app.mount("/static", PageFiles(directory=STATIC))
         self.socket = ChatSocket(
