@@ -40,7 +40,10 @@ MAX_FRAME_BYTES = 1024 * 1024
 """The largest WebSocket frame that is read."""
 
 GC_THRESHOLDS = (50_000, 20, 50)
-"""Python's own (700, 10, 10) collects every few requests, to find next to nothing."""
+"""Python's own (700, 10, 10) collects every few requests, to find next to nothing.
+
+An answer leaves no cycles behind, a client that leaves in the middle does: so not never, either.
+"""
 
 SHUTDOWN_MARGIN_S = 2.0
 """What uvicorn waits beyond the grace, for answers that we have ended to be written out."""
