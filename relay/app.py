@@ -39,7 +39,7 @@ KEEP_ALIVE_S = 75
 MAX_FRAME_BYTES = 1024 * 1024
 """The largest WebSocket frame that is read."""
 
-GC_THRESHOLDS = (50_000, 20, 50)
+GC_THRESHOLDS = (20_000, 20, 50)
 """Python's own (700, 10, 10) collects every few requests, to find next to nothing.
 
 An answer leaves no cycles behind, a client that leaves in the middle does: so not never, either.
