@@ -1,7 +1,8 @@
 """What follows a failed attempt: whom to ask next, and after how long. Decided without I/O.
 
 failure                                        what follows
-nothing was sent (no connection)               the same target again, `retries` times; then the next
+nothing was sent (no connection)               the same target again, `retries` times (after a
+                                               wait, if there is no other one); then the next
 another key may be tried (429, 401)            the same target, at once
 the network is away (see `switch/`)            the local model
 busy (429, 503, 529)                           the next target; if there is none, the same one after
@@ -99,7 +100,8 @@ class Course:
         if not isinstance(failure, UpstreamStatus) and self._moves_local():
             return True
         if isinstance(failure, NothingSent):
-            return self._same(None, self._retries()) or self._next()
+            wait_s = 0.0 if self.left else None  # nobody waits while there is somebody else
+            return self._same(wait_s, self._retries()) or self._next()
         if isinstance(failure, UpstreamStatus):
             return self._decide_on_status(failure)
         return self._next()

@@ -35,6 +35,9 @@ REPLACE_S = 60.0
 
 MAX_OUTPUT_BYTES = 64 * 1024
 
+DRAIN_S = 1.0
+"""How long the pipe of a program that was killed may take to end."""
+
 _EARLY = 0.8
 """The part of a token's time after which the next one is fetched."""
 
@@ -158,11 +161,21 @@ async def _output(command: Sequence[str]) -> bytes:
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # it and what it has started
+        await _drain(process.stdout)
         await process.wait()
         raise
     if status != 0:
         raise ChildProcessFailed(f"failed with status {status}")
     return output
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    """Read on to the end, so that the pipe is closed, and not left to the end of the loop."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):  # somebody who left the group may hold it open
+            while await stream.read(MAX_OUTPUT_BYTES):
+                pass
+    await asyncio.sleep(0)  # in which the event loop closes it
 
 
 async def _read(stream: asyncio.StreamReader) -> bytes:
