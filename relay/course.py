@@ -19,15 +19,15 @@ a body that is read once has been sent.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
-from time import perf_counter, time
+from time import perf_counter
 
 import orjson
 from tenacity import RetryCallState, wait_exponential_jitter
 
 from relay.errors import BackendError, NothingSent, UpstreamStatus
 from relay.routing import CHAT, LOCAL, Route, Router, Target
-from relay.types import Call, RawHeaders
+from relay.types import Call
+from relay.upstream.headers import retry_after_s
 
 BUSY = frozenset({429, 503, 529})
 """Statuses that say "later": RFC 6585, RFC 9110, and Anthropic's own."""
@@ -37,6 +37,9 @@ REST_S = 1.0
 
 TOO_LONG = ("maximum context length", "prompt is too long", "exceed context limit")
 """How OpenAI's servers and Anthropic's say that, where they have no code for it."""
+
+LONGEST_REST_S = 60.0
+"""A target that asks for more is tried again after that: nobody else may be there by then."""
 
 MAX_KEYS_TRIED = 10
 
@@ -160,28 +163,11 @@ def judge(target: Target, failure: BackendError) -> None:
         health.failed(failure.message)
     elif failure.status in BUSY:
         wait_s = retry_after_s(failure.headers)
-        health.rest(REST_S if wait_s is None else wait_s)
+        health.rest(REST_S if wait_s is None else min(wait_s, LONGEST_REST_S))
     elif failure.status >= 500:
         health.failed(failure.message)
     else:
         health.succeeded()
-
-
-def retry_after_s(headers: RawHeaders) -> float | None:
-    """When to come back, as `retry-after` or `retry-after-ms` say; None when they do not.
-
-    Source: RFC 9110, 10.2.3; `retry-after-ms` as OpenAI sends it.
-    """
-    named = dict(headers)
-    try:
-        if (given := named.get(b"retry-after-ms")) is not None:
-            return max(0.0, float(given) / 1000)
-        given = named.get(b"retry-after", b"").strip()
-        if given.isdigit():
-            return float(given)
-        return max(0.0, parsedate_to_datetime(given.decode("latin-1")).timestamp() - time())
-    except ValueError:
-        return None
 
 
 def is_too_long(failure: UpstreamStatus) -> bool:

@@ -20,7 +20,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 from relay import history, splice
 from relay.attempts import Ask, Hedge, Opened, Result, Trail
 from relay.course import Course, judge
-from relay.errors import BackendError, InvalidRequest
+from relay.errors import BackendError, InvalidRequest, RelayError
 from relay.events import AttemptFailed, Observer, ignore
 from relay.flights import Flights
 from relay.routing import LOCAL, Route, Router, Target
@@ -54,7 +54,7 @@ class Engine:
         self._longest = (longest or SomeTimeouts()).model_dump(exclude_none=True)
         self._switch = switch or Switch()
         self._observe = observe
-        self._flights: Flights[tuple[Completion, Trail]] = Flights()
+        self._flights: Flights[tuple[Completion | RelayError, Trail]] = Flights()
 
     async def complete(self, call: Call, trail: Trail, target: Target | None = None) -> Completion:
         """The whole answer, from `target` or from where the router sends the call.
@@ -88,14 +88,19 @@ class Engine:
     async def _share(self, route: Route, call: Call, trail: Trail) -> Completion:
         """One upstream call for all that ask the same at the same time, with the same key."""
 
-        async def fly() -> tuple[Completion, Trail]:
+        async def fly() -> tuple[Completion | RelayError, Trail]:
             shared = Trail()
-            return await self._attempts(self._ask, route, call, shared), shared
+            try:
+                return await self._attempts(self._ask, route, call, shared), shared
+            except RelayError as exc:  # a failure has a trail, too
+                return exc, shared
 
         key = (call.identity.name, call.path, call.body)
         answer, shared = await self._flights.join(key, fly)
         trail.target, trail.attempts = shared.target, shared.attempts
         trail.upstream_s = shared.upstream_s
+        if isinstance(answer, RelayError):
+            raise answer
         return answer
 
     async def _attempts(self, ask: Ask[Result], route: Route, call: Call, trail: Trail) -> Result:

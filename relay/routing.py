@@ -203,8 +203,7 @@ class Router:
         Raises:
             NoUpstream: it is not there.
         """
-        name = LOCAL if self.serving == LOCAL else next(iter(self.upstreams), LOCAL)
-        return self._target(TargetSettings(upstream=name), None)
+        return (self._unnamed.get(self.serving) or self._open_unnamed()).targets[0]
 
     def local_route(self, model: ModelSettings | None = None) -> Route:
         """The way to the local model.
@@ -215,7 +214,9 @@ class Router:
         return Route((self._target(TargetSettings(local=True), model),))
 
     def _open_unnamed(self) -> Route:
-        route = self._unnamed[self.serving] = Route((self.default(),))
+        name = LOCAL if self.serving == LOCAL else next(iter(self.upstreams), LOCAL)
+        route = Route((self._target(TargetSettings(upstream=name), None),))
+        self._unnamed[self.serving] = route
         return route
 
     def _open(self, model: ModelSettings) -> Route:

@@ -11,7 +11,15 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from relay.events import Event, Observer, Reloaded, ReloadRefused, RestartNeeded, ignore
+from relay.events import (
+    AttemptLost,
+    Event,
+    Observer,
+    Reloaded,
+    ReloadRefused,
+    RestartNeeded,
+    ignore,
+)
 
 ROOT = "relay"
 
@@ -73,6 +81,8 @@ def observer(level: int, name: str) -> Observer:
         return ignore
 
     def observe(event: Event, /) -> None:
+        if isinstance(event, AttemptLost):
+            return  # nothing went wrong: another attempt had won
         fields = asdict(event)
         fields |= fields.pop("usage", None) or {}
         logger.log(level, name, extra={"fields": fields})

@@ -188,6 +188,7 @@ def test_a_shared_failure_is_everyones(start_relay: StartRelay, upstream: FakeUp
     assert [(reply.status_code, reply.json()["error"]["code"]) for reply in replies] == [
         (400, "no")
     ] * 5
+    assert {reply.headers["x-relay-attempts"] for reply in replies} == {"1"}
     assert len(upstream.requests) == 1
 
 
