@@ -1,0 +1,54 @@
+"""What a failure says of a target's health."""
+
+import pytest
+
+from relay.course import LONGEST_REST_S, REST_S, judge
+from relay.errors import UpstreamAuth, UpstreamStatus
+from relay.health import Health
+from relay.routing import Target
+from relay.settings import BreakerSettings
+
+
+def target() -> Target:
+    nobody: object = None
+    health = Health(BreakerSettings(failures=1), now=lambda: 100.0)
+    return Target("u", nobody, health)  # type: ignore[arg-type]  # it is not asked
+
+
+@pytest.mark.parametrize(
+    ("headers", "rest_s"),
+    [
+        ([(b"retry-after", b"7")], 7),
+        ([(b"retry-after-ms", b"1500")], 1.5),
+        ([(b"retry-after", b"86400")], LONGEST_REST_S),
+        ([(b"retry-after-ms", b"inf")], REST_S),
+        ([(b"retry-after-ms", b"nan")], REST_S),
+        ([(b"retry-after", b"soon")], REST_S),
+        ([], REST_S),
+    ],
+)
+def test_a_busy_target_rests_as_long_as_it_says_and_never_for_ever(
+    headers: list[tuple[bytes, bytes]], rest_s: float
+) -> None:
+    busy = target()
+    judge(busy, UpstreamStatus(429, headers=headers, body=b""))
+    assert busy.health.opens_in_s == pytest.approx(rest_s)
+    assert busy.health.failures == 0
+
+
+def test_one_keys_fault_is_not_the_targets() -> None:
+    one = target()
+    refused = UpstreamAuth("no")
+    refused.another_key = True
+    judge(one, refused)
+    assert one.health.state == "closed"
+    refused.another_key = False
+    judge(one, refused)
+    assert one.health.state == "open"
+
+
+@pytest.mark.parametrize(("status", "state"), [(400, "closed"), (500, "open")])
+def test_only_its_own_errors_count(status: int, state: str) -> None:
+    one = target()
+    judge(one, UpstreamStatus(status, headers=[], body=b""))
+    assert one.health.state == state
