@@ -168,11 +168,6 @@ class Router:
         """Whether only configured models exist."""
         return bool(self._models.models)
 
-    @property
-    def names(self) -> Sequence[str]:
-        """The ids of configured models, patterns left out."""
-        return list(self._models.exact)
-
     def route(self, call: Call) -> Route:
         """What that call may go through.
 

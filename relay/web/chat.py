@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: plain ASGI from the body to the last byte.
+"""`POST /v1/chat/completions`: from the body to the last byte, past FastAPI's stack.
 
 The status and the first bytes of the answer are in hand before our head goes out, so a failure
 until then is a proper status; a failure after it is one error event, and no `[DONE]`.

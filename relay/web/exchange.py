@@ -250,7 +250,7 @@ class Exchange:
             RuntimeError: the body does not have the length that the head tells.
         """
         if self._left == _CHUNKED:
-            if self.started and piece and not (self._head or self.gone):  # as nearly always
+            if piece and not (self._head or self.gone):  # as nearly always
                 line = self._line
                 line.write(b"%x\r\n%b\r\n" % (len(piece), piece))
                 return line.drained() if line.blocked else None
