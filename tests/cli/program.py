@@ -18,7 +18,8 @@ CTRL_D = "\x04"
 # Makes the terminal at descriptor 0 its own, so that Ctrl-C reaches it, and becomes the program.
 _AT_TERMINAL = """
 import fcntl, os, signal, sys, termios
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests may be run by a shell that ignores it
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)  # tests may be run by a shell, or nohup, that ignores it
 os.setsid()
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-m", "relay", *sys.argv[1:]])
