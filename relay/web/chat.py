@@ -74,7 +74,7 @@ class ChatEndpoint:
             stream=bool(payload.get("stream")),
             request_id=visit.request_id,
             identity=visit.identity,
-            headers=upward(visit.client.headers),
+            headers=visit.client.head.made(upward),
             timeouts=read_timeouts(visit.headers),
         )
 

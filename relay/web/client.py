@@ -11,6 +11,7 @@ from typing import Protocol
 from starlette.types import Message, Receive, Scope, Send
 
 from relay.types import RawHeaders
+from relay.web.heads import Headers
 
 Wait = Awaitable[None] | None
 """What writing gives back: something to await before more is written, or None when there is room.
@@ -33,6 +34,11 @@ class Client(Protocol):
     def path(self) -> str: ...
     @property
     def headers(self) -> RawHeaders: ...
+    @property
+    def head(self) -> Headers:
+        """The headers once more, and what was made of them."""
+        ...
+
     @property
     def task(self) -> asyncio.Task[None]: ...
     @property
@@ -68,6 +74,7 @@ class AsgiClient:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: RawHeaders = scope["headers"]
+        self.head = Headers(self.headers)
         self.receive = receive
         self.started = False
         self.answered = False

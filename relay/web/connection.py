@@ -15,7 +15,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
-from urllib.parse import unquote
 
 import httptools
 import uvicorn
@@ -26,6 +25,7 @@ from uvicorn.server import ServerState
 from relay.errors import InternalError, InvalidRequest, RelayError
 from relay.types import RawHeaders
 from relay.web.exchange import Exchange, refusal
+from relay.web.heads import Headers, KnownHead, divide, wants_websocket
 
 MAX_HEAD_BYTES = 64 * 1024
 """The largest head of a request: its line and its headers."""
@@ -35,6 +35,9 @@ MAX_HEADERS = 200
 
 MAX_PIPELINED = 100
 """How many requests may wait for the answer of the one before."""
+
+MOST_UNLIKE = 3
+"""After so many heads in a row that were unlike the one before, no more are kept."""
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
@@ -81,6 +84,8 @@ class ClientConnection(asyncio.Protocol):
         self._answering: Exchange | None = None  # whose answer is being written, or was last
         # Pipelined ones until it is their turn, and what was wrong behind them.
         self._queue: deque[Exchange | RelayError] = deque()
+        self._known: KnownHead | None = None
+        self._unlike = 0  # heads in a row that were not the known one
         self._idle_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -99,6 +104,10 @@ class ClientConnection(asyncio.Protocol):
         self._rest()
 
     def data_received(self, data: bytes) -> None:
+        before = self._exchange
+        fresh = not self._head_bytes and (before is None or (before.answered and not before.unread))
+        if fresh and self._known is not None and self._again(data, self._known):
+            return
         self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -110,6 +119,30 @@ class ClientConnection(asyncio.Protocol):
         else:
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(_head_too_large())
+            elif fresh and self._unlike < MOST_UNLIKE:
+                self._learn(data)
+
+    def _again(self, data: bytes, known: KnownHead) -> bool:
+        """Take data that has the head of a request before, and a whole body."""
+        body = known.read(data)
+        if body is None:
+            return False
+        self._unlike = 0
+        self._exchange = exchange = Exchange(self, *known.line, known.headers, True)
+        self._start(exchange)
+        exchange.feed(body)
+        exchange.feed_end()
+        return True
+
+    def _learn(self, data: bytes) -> None:
+        """Keep the head of a request that data was, and nothing else."""
+        exchange = self._exchange
+        whole = exchange is not None and exchange is self._answering and not exchange.unread
+        self._known = None
+        if exchange is not None and whole and exchange.keep_alive:
+            self._unlike += 1
+            line = (exchange.method, exchange.target, exchange.path, exchange.version)
+            self._known = KnownHead.learn(data, line, exchange.head)
 
     def eof_received(self) -> None:
         """Half a connection is of no use: the transport closes the other half."""
@@ -190,10 +223,12 @@ class ClientConnection(asyncio.Protocol):
         version = parser.get_http_version()
         url = self._url
         plain = url.startswith(b"/") and not (b"?" in url or b"%" in url or b"#" in url)
-        path = url.decode("ascii") if plain else _divide(url)[0]
+        path = url.decode("ascii") if plain else divide(url)[0]
         method = parser.get_method().decode("ascii")
         keep_alive = version != "1.0" and parser.should_keep_alive()
-        self._exchange = exchange = Exchange(self, method, url, path, version, headers, keep_alive)
+        self._exchange = exchange = Exchange(
+            self, method, url, path, version, Headers(headers), keep_alive
+        )
         before = self._answering
         if before is None or before.answered:
             self._start(exchange)
@@ -218,7 +253,7 @@ class ClientConnection(asyncio.Protocol):
 
     def describe(self, exchange: Exchange) -> Scope:
         """The scope of an exchange's ASGI application."""
-        path, raw_path, query = _divide(exchange.target)
+        path, raw_path, query = divide(exchange.target)
         return {
             "type": "http",
             "asgi": _ASGI,
@@ -317,7 +352,7 @@ class ClientConnection(asyncio.Protocol):
         method = self._parser.get_method()
         if method == b"CONNECT":
             self._refuse(InvalidRequest("There is no proxy here."))
-        elif not _wants_websocket(self._headers):
+        elif not wants_websocket(self._headers):
             # Asked for without its wish it is answered as HTTP/1.1. The parser takes what follows
             # for that other protocol's, the body too.
             self.data_received(self._head(method, without=b"upgrade") + rest)
@@ -346,22 +381,6 @@ class ClientConnection(asyncio.Protocol):
         protocol.connection_made(self._transport)
         self._transport.set_protocol(protocol)
         protocol.data_received(data)
-
-
-def _divide(url: bytes) -> tuple[str, bytes, bytes]:
-    """A request's target as path, the same as it was written, and query."""
-    parts = httptools.parse_url(url)
-    raw_path = parts.path or b"/"
-    return unquote(raw_path.decode("ascii")), raw_path, parts.query or b""
-
-
-def _wants_websocket(headers: RawHeaders) -> bool:
-    named = dict(headers)
-    options = named.get(b"connection", b"").lower().split(b",")
-    return (
-        b"upgrade" in [option.strip() for option in options]
-        and named.get(b"upgrade", b"").lower() == b"websocket"
-    )
 
 
 def _head_too_large() -> HeadTooLarge:

@@ -15,6 +15,7 @@ from starlette.types import Message, Scope
 from relay.errors import RelayError
 from relay.types import RawHeaders
 from relay.web.client import Wait
+from relay.web.heads import Headers
 from relay.web.replies import new_request_id
 
 HIGH_WATER_BYTES = 64 * 1024
@@ -70,6 +71,7 @@ class Exchange:
         "_waiting_bytes",
         "answered",
         "gone",
+        "head",
         "headers",
         "keep_alive",
         "method",
@@ -91,14 +93,15 @@ class Exchange:
         target: bytes,
         path: str,
         version: str,
-        headers: list[tuple[bytes, bytes]],
+        head: Headers,
         keep_alive: bool,
     ) -> None:
         self.method = method
         self.target = target
         self.path = path
         self.version = version
-        self.headers = headers
+        self.head = head
+        self.headers = head.pairs
         self.keep_alive = keep_alive
         self.on_leave: Callable[[], None] | None = None
         self.unread = True

@@ -108,7 +108,7 @@ class MessagesEndpoint:
             stream=bool(stream),
             request_id=visit.request_id,
             identity=visit.identity,
-            headers=upward(visit.client.headers),
+            headers=visit.client.head.made(upward),
             timeouts=read_timeouts(visit.headers),
         )
 

@@ -48,7 +48,7 @@ class Visit:
         self.client = client
         self.write = client.write
         self.end = client.end
-        self.headers = dict(client.headers)
+        self.headers = client.head.named
         self.identity: Identity = ANONYMOUS
         self.request_id = _request_id(self.headers.get(b"x-request-id"))
         self.own_headers: RawHeaders = ()
