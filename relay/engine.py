@@ -9,8 +9,7 @@ and how long to wait. The usual case, a first attempt that succeeds, pays for no
 
 import math
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
 from relay import history, splice
-from relay.attempts import Ask, Hedge, Opened, Result, Trail
+from relay.attempts import Ask, Hedge, Opened, Result, Streaming, Trail
 from relay.course import Course, judge
 from relay.errors import BackendError, InvalidRequest, RelayError
 from relay.events import AttemptFailed, Observer, ignore
@@ -68,22 +67,21 @@ class Engine:
             return await self._share(route, call, trail)
         return await self._attempts(self._ask, route, call, trail)
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self, call: Call, trail: Trail, target: Target | None = None
-    ) -> AsyncIterator[Answer]:
+    ) -> AbstractAsyncContextManager[Answer]:
         """The answer once it has begun, from where `complete` would have it; leaving closes it.
 
         Raises:
-            InvalidRequest, BackendError: as `complete`, and before anything was given.
+            InvalidRequest, BackendError: as `complete`, and on entering.
         """
+        return Streaming(lambda: self._begin(call, trail, target))
+
+    async def _begin(self, call: Call, trail: Trail, target: Target | None) -> Opened:
         route = self.router.route(call) if target is None else Route((target,))
         opened = await self._attempts(self._open, route, call, trail)
         trail.usage_unasked = opened.unasked
-        try:
-            yield opened.answer
-        finally:
-            await opened.close()
+        return opened
 
     async def _share(self, route: Route, call: Call, trail: Trail) -> Completion:
         """One upstream call for all that ask the same at the same time, with the same key."""

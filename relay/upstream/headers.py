@@ -72,6 +72,19 @@ _USUAL_OPTIONS = frozenset({b"", b"close", b"keep-alive"})
 _FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 
 
+class Upward(list[tuple[bytes, bytes]]):
+    """Headers that go on to an upstream, and as one upstream has `written` them.
+
+    Calls of one connection usually have the same headers: they are written out once.
+    """
+
+    __slots__ = ("written",)
+
+    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        super().__init__(pairs)
+        self.written: tuple[object, bytes, int] | None = None
+
+
 class _Travelling(dict[bytes, bytes | None]):
     """By the name of a header, the one under which it travels.
 
@@ -112,9 +125,9 @@ _UP = _Travelling(_STAYS_HERE, _STAYS_HERE_PREFIXES, {})
 _DOWN = _Travelling(_STAYS_THERE, _STAYS_THERE_PREFIXES, _RENAMED)
 
 
-def upward(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
+def upward(headers: Iterable[tuple[bytes, bytes]]) -> Upward:
     """The client's headers that go on to an upstream; names are in lower case, as in ASGI."""
-    return _divide(headers, _UP)[0]
+    return Upward(_divide(headers, _UP)[0])
 
 
 def downward(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:

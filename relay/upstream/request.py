@@ -7,6 +7,7 @@ from relay.dialects import anthropic_request
 from relay.errors import UpstreamProtocol
 from relay.settings import UpstreamSettings
 from relay.types import Call
+from relay.upstream.headers import Upward
 from relay.upstream.key import Key
 from relay.upstream.paths import path_of
 
@@ -68,10 +69,12 @@ class RequestHead:
         """
         start, lines = key.start or self._start(key)
         parts = [self._lines.get((call.method, call.path)) or self._line(call), start]
-        ours = self._ours
-        headers = [b"%b: %b\r\n" % pair for pair in call.headers if pair[0] not in ours]
-        parts += headers
-        lines += len(headers)
+        written = call.headers.written if type(call.headers) is Upward else None
+        if written is None or written[0] is not self:
+            written = self._write_headers(call)
+        _, headers, count = written
+        parts.append(headers)
+        lines += count
         length: int | None = len(call.body)
         if call.content is not None:
             length = call.content_length
@@ -89,6 +92,15 @@ class RequestHead:
                 f"The call for the upstream '{self._upstream}' has a line break in a header."
             )
         return head
+
+    def _write_headers(self, call: Call) -> tuple[object, bytes, int]:
+        """Those of the call, less what is ours to say; how many."""
+        ours = self._ours
+        lines = [b"%b: %b\r\n" % pair for pair in call.headers if pair[0] not in ours]
+        written = (self, b"".join(lines), len(lines))
+        if isinstance(call.headers, Upward):
+            call.headers.written = written
+        return written
 
 
 class PromisedBody:

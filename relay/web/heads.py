@@ -26,7 +26,7 @@ Line = tuple[str, bytes, str, str]
 
 
 class Headers:
-    """A request's headers: `pairs` as they came (names in lower case); `named`, the last of each."""
+    """A request's headers: `pairs` as they came, names in lower case; `named`, the last of each."""
 
     __slots__ = ("_made", "named", "pairs")
 

@@ -6,6 +6,7 @@ from relay.errors import UpstreamProtocol
 from relay.settings import UpstreamSettings
 from relay.types import Call
 from relay.upstream.credentials import open_keys
+from relay.upstream.headers import upward
 from relay.upstream.request import RequestHead
 
 
@@ -87,3 +88,33 @@ def test_a_line_break_in_a_header_is_refused(pair):
 def test_a_method_cannot_begin_another_line():
     with pytest.raises(UpstreamProtocol):
         head(Call("m", method="GET / HTTP/1.1\r\nx:"))
+
+
+def test_headers_that_come_again_are_written_for_whoever_is_asked():
+    headers = upward([(b"accept", b"*/*"), (b"x-own", b"theirs")])
+    call = Call("chat/completions", b"{}", headers=headers)
+    for settings in ({}, {"headers": {"X-Own": "ours"}}, {}):
+        owned = b"x-own: ours" if settings else b"x-own: theirs"
+        for _ in range(2):
+            lines = head(call, **settings)
+            assert [line for line in lines if line.startswith(b"x-own")] == [owned]
+
+
+def test_headers_that_come_again_are_written_once():
+    settings = UpstreamSettings(name="u", base_url="http://host/v1")
+    key = open_keys(settings).take()
+    assert key is not None
+    writer = RequestHead(settings)
+    headers = upward([(b"accept", b"*/*")])
+    call = Call("chat/completions", b"{}", headers=headers)
+    first = writer.write(call, key)
+    kept = headers.written
+    assert writer.write(call, key) == first
+    assert headers.written is kept
+
+
+def test_a_line_break_in_headers_that_come_again_is_refused_each_time():
+    call = Call("chat/completions", b"{}", headers=upward([(b"x-a", b"1\r\nx-b: 2")]))
+    for _ in range(2):
+        with pytest.raises(UpstreamProtocol):
+            head(call)
