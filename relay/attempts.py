@@ -30,6 +30,8 @@ class Opened:
     context: AbstractAsyncContextManager[Answer]
     answer: Answer
     target: Target
+    trial: int
+    """What `Health.begin` gave."""
     unasked: bool
 
     async def close(self) -> None:
@@ -37,7 +39,7 @@ class Opened:
         try:
             await self.context.__aexit__(None, None, None)
         finally:
-            self.target.health.end()
+            self.target.health.end(self.trial)
 
 
 class Streaming(AbstractAsyncContextManager[Answer]):

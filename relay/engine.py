@@ -156,7 +156,7 @@ class Engine:
         """One attempt at a whole answer."""
         call = self._prepared(target, call, trail)
         health = target.health
-        health.begin()
+        trial = health.begin()
         began = perf_counter()
         try:
             with self._switch.attempt(target.name):
@@ -165,7 +165,7 @@ class Engine:
             self._failed(target, call, trail, exc)
             raise
         finally:
-            health.end()
+            health.end(trial)
             ended = perf_counter()
             trail.upstream_s += ended - began
         health.answered(ended - began, ended)
@@ -175,14 +175,14 @@ class Engine:
         """One attempt at a stream, up to its first bytes."""
         call = self._prepared(target, call, trail)
         health = target.health
-        health.begin()
+        trial = health.begin()
         began = perf_counter()
         context = target.backend.stream(call)
         try:
             with self._switch.attempt(target.name):
                 answer = await context.__aenter__()
         except BaseException as exc:
-            health.end()
+            health.end(trial)
             if isinstance(exc, BackendError):
                 self._failed(target, call, trail, exc)
             raise
@@ -190,7 +190,7 @@ class Engine:
             ended = perf_counter()
             trail.upstream_s += ended - began
         health.answered(ended - began, ended)
-        return Opened(context, answer, target, unasked=trail.usage_unasked)
+        return Opened(context, answer, target, trial, unasked=trail.usage_unasked)
 
     def _failed(self, target: Target, call: Call, trail: Trail, failure: BackendError) -> None:
         judge(target, failure)

@@ -2,11 +2,12 @@
 
     closed      asked as usual
     open        left alone: it failed too often, or said when to come back
-    half-open   the time is over: one call may try; its end closes or opens the breaker again
+    half-open   the time is over: one call may try; its answer closes or opens the breaker again
 
 What is a failure: no connection, a time limit, a broken answer, a status of 500 and above, a
 refused key. Any other answer is a success, also an error that is the client's own. Whoever asks
-calls `begin`, then `answered` when the first bytes are there or `failed`, then `end`.
+calls `begin`, then `answered` when the first bytes are there or `failed`, then `end` with what
+`begin` gave.
 
 The latency is a moving average that follows a peak at once and forgets it slowly ("peak EWMA", as
 in Finagle): a target that has just become slow is known by its first slow answer.
@@ -40,7 +41,8 @@ class Health:
         self._settings = settings
         self._in_a_row = 0
         self._open_until: float | None = None
-        self._probing = False
+        self._trials = 0
+        self._trial = 0  # the number of the one that is under way, or 0
         self._latency_s = self._measured_at = 0.0
         self._window = _Window(settings.window_s)
 
@@ -67,14 +69,17 @@ class Health:
         """Whether it may be asked now."""
         if self._open_until is None:
             return True
-        return not self._probing and self.now() >= self._open_until
+        return not self._trial and self.now() >= self._open_until
 
-    def begin(self) -> None:
-        """A call is on its way."""
+    def begin(self) -> int:
+        """A call is on its way; gives the number of its trial if it is one, else 0."""
         self.in_flight += 1
         self.calls += 1
-        if self._open_until is not None:
-            self._probing = True
+        if self._open_until is None or not self.admits:
+            return 0
+        self._trials += 1
+        self._trial = self._trials
+        return self._trial
 
     def answered(self, latency_s: float, at: float) -> None:
         """Its answer has begun at that time, so long after it was asked."""
@@ -110,20 +115,21 @@ class Health:
         """Leave it alone for so long: it asked for that."""
         self._open(max(seconds, self.opens_in_s))
 
-    def end(self) -> None:
-        """The call is over, however it went."""
+    def end(self, trial: int) -> None:
+        """The call is over, however it went; when it was the trial, another may follow."""
         self.in_flight -= 1
-        self._probing = False
+        if trial and trial == self._trial:
+            self._trial = 0
 
     def _open(self, seconds: float) -> None:
         if self.state == "closed":
             self.opened += 1
         self._open_until = self.now() + seconds
-        self._probing = False
+        self._trial = 0
 
     def _close(self) -> None:
         self._open_until = None
-        self._probing = False
+        self._trial = 0
         self._window = _Window(self._settings.window_s)
 
 

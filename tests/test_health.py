@@ -26,16 +26,16 @@ def health(clock: Clock, **settings: float) -> Health:
 
 def fail(target: Health, times: int = 1) -> None:
     for _ in range(times):
-        target.begin()
+        trial = target.begin()
         target.failed("no")
-        target.end()
+        target.end(trial)
 
 
 def succeed(target: Health, clock: Clock, times: int = 1, latency_s: float = 0.1) -> None:
     for _ in range(times):
-        target.begin()
+        trial = target.begin()
         target.answered(latency_s, clock())
-        target.end()
+        target.end(trial)
 
 
 def test_failures_in_a_row_open_it_and_its_time_half_opens_it(clock: Clock) -> None:
@@ -53,10 +53,10 @@ def test_half_open_lets_one_call_try_and_its_end_decides(clock: Clock) -> None:
     target = health(clock, calls=100)
     fail(target, 3)
     clock.now += 5
-    target.begin()
+    trial = target.begin()
     assert not target.admits
     target.failed("again")
-    target.end()
+    target.end(trial)
     assert target.state == "open"
     clock.now += 5
     succeed(target, clock)
@@ -67,8 +67,45 @@ def test_a_trying_call_that_is_given_up_lets_another_one_try(clock: Clock) -> No
     target = health(clock, calls=100)
     fail(target, 3)
     clock.now += 5
-    target.begin()
-    target.end()
+    target.end(target.begin())
+    assert target.admits
+
+
+def test_the_end_of_an_older_call_does_not_let_a_second_one_try(clock: Clock) -> None:
+    target = health(clock, calls=100)
+    older = target.begin()
+    fail(target, 3)
+    clock.now += 5
+    trial = target.begin()
+    target.end(older)
+    assert not target.admits
+    target.end(trial)
+    assert target.admits
+
+
+def test_the_late_end_of_a_failed_trial_does_not_give_back_the_next_one(clock: Clock) -> None:
+    target = health(clock, calls=100)
+    fail(target, 3)
+    clock.now += 5
+    first = target.begin()
+    target.failed("again")
+    clock.now += 5
+    second = target.begin()
+    target.end(first)
+    assert not target.admits
+    target.end(second)
+    assert target.admits
+
+
+def test_a_call_that_is_made_all_the_same_while_it_is_open_is_no_trial(clock: Clock) -> None:
+    target = health(clock, calls=100)
+    fail(target, 3)
+    forced = target.begin()
+    clock.now += 5
+    trial = target.begin()
+    target.end(forced)
+    assert not target.admits
+    target.end(trial)
     assert target.admits
 
 
@@ -105,9 +142,9 @@ def test_a_target_that_says_when_to_come_back_is_left_alone_until_then(clock: Cl
     target.rest(2)  # a shorter time does not shorten it
     assert (target.state, target.opens_in_s) == ("open", 30)
     clock.now += 30
-    target.begin()
+    trial = target.begin()
     target.succeeded()
-    target.end()
+    target.end(trial)
     assert target.state == "closed"
 
 
@@ -124,7 +161,6 @@ def test_a_peak_is_known_at_once_and_forgotten_slowly(clock: Clock) -> None:
 
 def test_calls_in_flight_are_counted(clock: Clock) -> None:
     target = health(clock)
-    target.begin()
-    target.begin()
-    target.end()
+    first, _ = target.begin(), target.begin()
+    target.end(first)
     assert (target.in_flight, target.calls) == (1, 2)
