@@ -28,18 +28,10 @@ from relay.errors import BackendError, NothingSent, UpstreamStatus
 from relay.routing import CHAT, LOCAL, Route, Router, Target
 from relay.types import Call
 from relay.upstream.headers import retry_after_s
-
-BUSY = frozenset({429, 503, 529})
-"""Statuses that say "later": RFC 6585, RFC 9110, and Anthropic's own."""
-
-REST_S = 1.0
-"""How long a busy target is left alone when it does not say so itself."""
+from relay.verdict import BUSY
 
 TOO_LONG = ("maximum context length", "prompt is too long", "exceed context limit")
 """How OpenAI's servers and Anthropic's say that, where they have no code for it."""
-
-LONGEST_REST_S = 60.0
-"""A target that asks for more is tried again after that: nobody else may be there by then."""
 
 MAX_KEYS_TRIED = 10
 
@@ -152,22 +144,6 @@ class Course:
                 self._wait_s = 0.0
                 return True
         return False
-
-
-def judge(target: Target, failure: BackendError) -> None:
-    """Tell a target's health what a failure says of it."""
-    health = target.health
-    if failure.another_key or failure.code == "overloaded":
-        return  # one key's fault, or there was no room on our side
-    if not isinstance(failure, UpstreamStatus):
-        health.failed(failure.message)
-    elif failure.status in BUSY:
-        wait_s = retry_after_s(failure.headers)
-        health.rest(REST_S if wait_s is None else min(wait_s, LONGEST_REST_S))
-    elif failure.status >= 500:
-        health.failed(failure.message)
-    else:
-        health.succeeded()
 
 
 def is_too_long(failure: UpstreamStatus) -> bool:

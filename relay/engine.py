@@ -18,7 +18,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
 from relay import history, splice
 from relay.attempts import Ask, Hedge, Opened, Result, Streaming, Trail
-from relay.course import Course, judge
+from relay.course import Course
 from relay.errors import BackendError, InvalidRequest, RelayError
 from relay.events import AttemptFailed, Observer, ignore
 from relay.flights import Flights
@@ -26,6 +26,7 @@ from relay.routing import LOCAL, Route, Router, Target
 from relay.settings import SomeTimeouts
 from relay.switch import Switch
 from relay.types import Answer, Call, Completion, TimeLimits
+from relay.verdict import judge
 
 MAX_ATTEMPTS = 50
 """More than any course has; the last word against going in circles."""
@@ -193,7 +194,7 @@ class Engine:
         return Opened(context, answer, target, trial, unasked=trail.usage_unasked)
 
     def _failed(self, target: Target, call: Call, trail: Trail, failure: BackendError) -> None:
-        judge(target, failure)
+        judge(target.health, failure)
         self._observe(AttemptFailed(call.request_id, target.name, trail.attempts, failure.message))
 
     def _prepared(self, target: Target, call: Call, trail: Trail) -> Call:

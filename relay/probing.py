@@ -8,10 +8,11 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 
-from relay.errors import BackendError, UpstreamStatus
+from relay.errors import BackendError
 from relay.health import Health
 from relay.settings import UpstreamSettings
 from relay.types import Backend, Call
+from relay.verdict import judge
 
 MODELS = Call(path="models", method="GET")
 
@@ -49,17 +50,12 @@ async def _probe_for_ever(backend: Backend, health: Health, every_s: float) -> N
 
 
 async def probe(backend: Backend, health: Health) -> None:
-    """Ask once. Any answer below 500 shows that somebody is there."""
+    """Ask once; the answer says of the target what a client's call would."""
     began = health.now()
     try:
         await backend.complete(MODELS)
-    except UpstreamStatus as exc:
-        if exc.status >= 500:
-            health.failed(exc.message)
-        else:
-            health.succeeded()
     except BackendError as exc:
-        health.failed(exc.message)
+        judge(health, exc)
     else:
         ended = health.now()
         health.answered(ended - began, ended)

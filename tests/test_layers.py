@@ -20,6 +20,7 @@ LAYERS = (
     ("history", "sse", "splice", "settings", "plugins", "events"),
     ("stores", "usage", "dialects"),
     ("keys", "limits", "ledger", "prices", "telemetry", "upstream", "local", "health", "switch"),
+    ("verdict",),
     ("policies", "probing"),
     ("routing", "flights"),
     ("attempts", "course"),

@@ -20,22 +20,25 @@ def other() -> Iterator[FakeUpstream]:
 
 
 @pytest.mark.parametrize(
-    ("script", "failures"),
+    ("script", "failures", "state"),
     [
-        (Script(body=b"{}"), 0),
-        (Script(status=404, body=b"{}"), 0),
-        (Script(status=503, body=b"{}"), 1),
-        (Script(status=401, body=b"{}"), 1),
-        (Script(raw=b"no HTTP"), 1),
+        (Script(body=b"{}"), 0, "closed"),
+        (Script(status=404, body=b"{}"), 0, "closed"),
+        (Script(status=500, body=b"{}"), 1, "closed"),
+        (Script(status=503, body=b"{}", headers=[(b"retry-after", b"30")]), 0, "open"),
+        (Script(status=401, body=b"{}"), 1, "closed"),
+        (Script(raw=b"no HTTP"), 1, "closed"),
     ],
 )
-async def test_what_a_probe_finds(upstream: FakeUpstream, script: Script, failures: int) -> None:
+async def test_a_probe_says_of_a_target_what_a_call_would(
+    upstream: FakeUpstream, script: Script, failures: int, state: str
+) -> None:
     upstream.answer(script)
     backend = open_upstream(UpstreamSettings(name="u", base_url=upstream.url))
     health = Health(BreakerSettings())
     await probe(backend, health)
     await backend.aclose()
-    assert health.failures == failures
+    assert (health.failures, health.state) == (failures, state)
     assert upstream.requests[0].target == "/v1/models"
 
 

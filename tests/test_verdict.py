@@ -2,17 +2,14 @@
 
 import pytest
 
-from relay.course import LONGEST_REST_S, REST_S, judge
-from relay.errors import UpstreamAuth, UpstreamStatus
+from relay.errors import Overloaded, UpstreamAuth, UpstreamStatus
 from relay.health import Health
-from relay.routing import Target
 from relay.settings import BreakerSettings
+from relay.verdict import LONGEST_REST_S, REST_S, judge
 
 
-def target() -> Target:
-    nobody: object = None
-    health = Health(BreakerSettings(failures=1), now=lambda: 100.0)
-    return Target("u", nobody, health)  # type: ignore[arg-type]  # it is not asked
+def target() -> Health:
+    return Health(BreakerSettings(failures=1), now=lambda: 100.0)
 
 
 @pytest.mark.parametrize(
@@ -32,8 +29,8 @@ def test_a_busy_target_rests_as_long_as_it_says_and_never_for_ever(
 ) -> None:
     busy = target()
     judge(busy, UpstreamStatus(429, headers=headers, body=b""))
-    assert busy.health.opens_in_s == pytest.approx(rest_s)
-    assert busy.health.failures == 0
+    assert busy.opens_in_s == pytest.approx(rest_s)
+    assert busy.failures == 0
 
 
 def test_one_keys_fault_is_not_the_targets() -> None:
@@ -41,14 +38,20 @@ def test_one_keys_fault_is_not_the_targets() -> None:
     refused = UpstreamAuth("no")
     refused.another_key = True
     judge(one, refused)
-    assert one.health.state == "closed"
+    assert one.state == "closed"
     refused.another_key = False
     judge(one, refused)
-    assert one.health.state == "open"
+    assert one.state == "open"
+
+
+def test_no_room_on_our_side_says_nothing_of_it() -> None:
+    one = target()
+    judge(one, Overloaded("full"))
+    assert (one.state, one.failures) == ("closed", 0)
 
 
 @pytest.mark.parametrize(("status", "state"), [(400, "closed"), (500, "open")])
 def test_only_its_own_errors_count(status: int, state: str) -> None:
     one = target()
     judge(one, UpstreamStatus(status, headers=[], body=b""))
-    assert one.health.state == state
+    assert one.state == state
