@@ -119,6 +119,8 @@ class Built:
 
     def _move(self, serving: Side) -> None:
         self.router.serving = serving
+        for upstream in self._upstreams.values():
+            upstream.drop_idle()  # whatever the network lost, it told nobody
         if serving == LOCAL and self.backends.standby is not None:
             self.backends.standby.load()
 

@@ -5,6 +5,7 @@ with Network.in_thread(fake.port) as network:
     network.drop()           # nothing is answered any more, not even a SYN; nothing is closed
     network.refuse()         # nobody listens, and what was open is reset
     network.restore()
+    network.restore(forgetful=True)     # but what was open stays dead, as behind a router
 """
 
 import asyncio
@@ -61,9 +62,12 @@ class Network:
         """Reset every connection, and let nobody make a new one."""
         self._do(self._refuse())
 
-    def restore(self) -> None:
-        """As if nothing had been; what was dropped meanwhile is lost."""
-        self._do(self._restore())
+    def restore(self, *, forgetful: bool = False) -> None:
+        """As if nothing had been; what was dropped meanwhile is lost.
+
+        `forgetful`: the connections that were open then lead nowhere any more, and nobody says so.
+        """
+        self._do(self._restore(forgetful=forgetful))
 
     def _do(self, what: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(what, self._loop).result(PATIENCE_S)
@@ -83,7 +87,9 @@ class Network:
         self._listener.close()
         await self._reset_all()
 
-    async def _restore(self) -> None:
+    async def _restore(self, *, forgetful: bool) -> None:
+        if forgetful:
+            self._passing = asyncio.Event()
         if self._listener.fileno() == -1:
             self._listener = socket.create_server((HOST, self.port), backlog=BACKLOG)
         if self._filler is not None:
@@ -136,11 +142,12 @@ class Network:
                 pump.add_done_callback(self._pumps.discard)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        passing = self._passing
         with contextlib.suppress(ConnectionError):
             while piece := await reader.read(65536):
-                if self._passing.is_set():
+                if passing.is_set():
                     writer.write(piece)
                     await writer.drain()
-            await self._passing.wait()  # a FIN is a packet, too
+            await passing.wait()  # a FIN is a packet, too
         writer.close()
         self._open.discard(writer)

@@ -49,6 +49,7 @@ class AnthropicUpstream:
     def __init__(self, client: Upstream) -> None:
         self.name = client.name
         self.probe = client.probe
+        self.drop_idle = client.drop_idle
         self.keys = client.keys
         self.aclose = client.aclose
         self._client = client

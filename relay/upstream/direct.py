@@ -73,6 +73,10 @@ class DirectUpstream:
         """
         await self._dialer.probe(limit_s)
 
+    def drop_idle(self) -> None:
+        """Close the connections that are idle now."""
+        self._pool.drop_idle()
+
     def keys(self) -> list[dict[str, object]]:
         """The state of each key; see `Keys.states`."""
         return self._keys.states()

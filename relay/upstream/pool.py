@@ -84,6 +84,12 @@ class Pool:
         """The exchange on that connection is over, or given up."""
         self._free(connection if connection.finish() else None)
 
+    def drop_idle(self) -> None:
+        """Close every idle connection: nobody knows any more whether it still leads anywhere."""
+        for connection in list(self._idle):
+            connection.close()
+        self._idle.clear()
+
     async def aclose(self) -> None:
         """Close every connection, also those in use."""
         loop = asyncio.get_running_loop()

@@ -16,6 +16,10 @@ class Upstream(Backend, Protocol):
         """
         ...
 
+    def drop_idle(self) -> None:
+        """Use no connection again that is idle now; to be called in the event loop."""
+        ...
+
     def keys(self) -> list[dict[str, object]]:
         """Each key as `{"key", "state", "until_s"}`, for people.
 

@@ -16,7 +16,7 @@ covers both), a total limit, and slots of our own, because its pool may lose som
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -75,7 +75,6 @@ class HttpxUpstream:
         self._slots = _Slots(settings)
         self._keys = open_keys(settings, observe)
         self._headers = own_headers(settings)
-        self._own_transport = transport is not None
         # Our own slots bound the connections; httpx's pool only keeps the idle ones.
         limits = httpx.Limits(
             max_connections=None,
@@ -92,7 +91,9 @@ class HttpxUpstream:
             trust_env=False,
             follow_redirects=False,
         )
-        self._client = self._open_client(transport=transport)
+        self._transport = transport
+        self._connections = _Connections(self._open_client(transport=transport))
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def complete(self, call: Call) -> Completion:
         """The upstream's whole answer.
@@ -115,10 +116,12 @@ class HttpxUpstream:
         clock = _Clock(limits, self.name)
         key = self._keys.take() or await self._keys.fetch()
         await self._slots.take(min(limits.connect_s, limits.total_s))
+        connections = self._connections
+        connections.calls += 1
         response: httpx.Response | None = None
         try:
             async with clock.phases() as trace:
-                response = await self._send(call, trace, key)
+                response = await self._send(connections.client, call, trace, key)
                 # Not `aiter_raw`, which refuses the answers that a transport made of one piece.
                 pieces = aiter(cast(httpx.AsyncByteStream, response.stream))
                 first = await _next(pieces, self.name)
@@ -135,6 +138,9 @@ class HttpxUpstream:
                     await response.aclose()
             finally:
                 self._slots.give_back()
+                connections.calls -= 1
+                if connections is not self._connections and not connections.calls:
+                    self._close(connections.client)
 
     async def probe(self, limit_s: float) -> None:
         """See whether a connection can be made, by the proxy if there is one; one is, and closed.
@@ -144,7 +150,7 @@ class HttpxUpstream:
         Raises:
             UpstreamUnreachable, ConnectTimeout: it cannot, or not within `limit_s`.
         """
-        if self._own_transport:
+        if self._transport is not None:
             return
         clock = _Clock(replace(self._limits, connect_s=limit_s), self.name)
         async with self._open_client() as client:
@@ -160,6 +166,17 @@ class HttpxUpstream:
                     failure = UpstreamUnreachable(failure.message)
                 raise failure from _loggable(exc)
 
+    def drop_idle(self) -> None:
+        """Use no connection again that is idle now: httpx can only be given up as a whole.
+
+        A transport of somebody else's stays.
+        """
+        if self._transport is not None:
+            return
+        old, self._connections = self._connections, _Connections(self._open_client())
+        if not old.calls:
+            self._close(old.client)
+
     def keys(self) -> list[dict[str, object]]:
         """The state of each key; see `Keys.states`."""
         return self._keys.states()
@@ -167,9 +184,17 @@ class HttpxUpstream:
     async def aclose(self) -> None:
         """Close every connection."""
         await self._keys.aclose()
-        await self._client.aclose()
+        await self._connections.client.aclose()
+        await asyncio.gather(*self._closing)
 
-    async def _send(self, call: Call, trace: Any, key: Key) -> httpx.Response:
+    def _close(self, client: httpx.AsyncClient) -> None:
+        task = asyncio.get_running_loop().create_task(client.aclose())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _send(
+        self, client: httpx.AsyncClient, call: Call, trace: Any, key: Key
+    ) -> httpx.Response:
         own = dict([key.header] if key.header else []) | self._headers
         headers = [
             *(pair for pair in call.headers if pair[0] not in own),
@@ -189,9 +214,17 @@ class HttpxUpstream:
                 content=body,
                 extensions={"trace": trace},
             )
-            return await self._client.send(request, stream=True)
+            return await client.send(request, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise translate(exc, self.name) from _loggable(exc)
+
+
+@dataclass(slots=True, eq=False)
+class _Connections:
+    """httpx's client and pool, and how many calls use them."""
+
+    client: httpx.AsyncClient
+    calls: int = 0
 
 
 class HttpxAnswer:

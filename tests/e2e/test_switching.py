@@ -65,6 +65,28 @@ def test_calls_go_to_the_local_model_while_the_network_is_away(
     assert answered_by(relay, stream=stream) == "upstream"
 
 
+def test_a_connection_that_the_network_forgot_is_not_used_when_it_is_back(
+    relay: RunningRelay, network: Network, upstream: FakeUpstream
+) -> None:
+    gate = Gate()
+    pieces = transcripts.chat_stream(["a"])
+    upstream.answer(Script(pieces=pieces, piece_gates={1: gate}, headers=STREAM), times=1)
+    with relay.http.stream("POST", "/v1/chat/completions", json=chat(stream=True)) as other:
+        assert answered_by(relay) == "upstream"
+        gate.open()
+        other.read()
+    network.drop()  # two connections are kept
+    assert answered_by(relay) == "local"  # which has closed the one that it tried
+    network.restore(forgetful=True)
+    until_serving(relay, "remote")
+    assert answered_by(relay) == "upstream"
+    answer = relay.ask()
+    assert (answer.headers["x-relay-upstream"], answer.headers["x-relay-attempts"]) == (
+        "upstream",
+        "1",
+    )
+
+
 @pytest.mark.parametrize("fault", ["drop", "refuse"])
 def test_calls_that_wait_for_their_first_byte_are_answered_locally(
     relay: RunningRelay, network: Network, upstream: FakeUpstream, fault: str

@@ -12,6 +12,7 @@ from upstream.calls import CHAT, STREAM, Connect, ask, fails_with, read
 from relay.errors import Overloaded
 from relay.settings import Timeouts
 from relay.types import Backend, Call
+from relay.upstream import Upstream
 
 both_ways = pytest.mark.parametrize("call", [CHAT, STREAM], ids=["complete", "stream"])
 HELD = {
@@ -47,6 +48,21 @@ class ConnectionContract:
         fake.answer(Script(body=b"bye", keep_alive=False))
         assert [await ask(upstream, call) for call in (CHAT, STREAM)] == [b"bye", b"bye"]
         assert len(fake.connections) == 2
+
+    async def test_dropped_connections_are_not_used_again_and_open_streams_go_on(
+        self, fake: FakeUpstream, upstream: Upstream
+    ) -> None:
+        gate = Gate()
+        fake.answer(Script(pieces=[b"x", b"y"], piece_gates={1: gate}), times=1)
+        fake.answer(Script(body=b"fine"))
+        async with upstream.stream(STREAM) as answer:
+            await ask(upstream, CHAT)
+            upstream.drop_idle()
+            assert await ask(upstream, CHAT) == b"fine"
+            gate.open()
+            assert b"".join([piece async for piece in answer]) == b"xy"
+        assert [received.connection_id for received in fake.requests] == [0, 1, 2]
+        await fake.until(lambda: fake.connections[1].closed_at)
 
     @both_ways
     @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
