@@ -19,7 +19,7 @@ from starlette.routing import Router as Routes
 from starlette.types import Receive, Scope, Send
 
 from relay.backends import Backends, already_open, open_backends
-from relay.built import Built
+from relay.built import Built, forget_routes
 from relay.health import Health
 from relay.local import LocalBackend, LocalModel
 from relay.reload import Reloader, Sources, Supervision, held
@@ -30,6 +30,7 @@ from relay.web.admin_reload import Outcome, Reload, not_reloadable
 from relay.web.connection import ClientConnection
 from relay.web.exchange import Exchange
 from relay.web.presence import Presence
+from relay.web.websocket import ChatSocket
 from relay.workers import Orders, Workers, tell_parent
 
 BACKLOG = 2048
@@ -70,6 +71,8 @@ class Relay:
         self.reload: Reload = not_reloadable
         self._local = local
         self._life = Routes(lifespan=self._lifespan)
+        # Outside of what is built: an open socket must not hold an old configuration.
+        self._socket = ChatSocket(lambda: self._now.turns)
         self._old: dict[Built, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._now = self._built(settings, before=already_open(settings, opened), known={})
@@ -77,6 +80,8 @@ class Relay:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._life(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
         else:
             await self._now.layers(scope, receive, send)
 
@@ -119,7 +124,6 @@ class Relay:
             backends,
             self.presence,
             known={name: health for name, health in known.items() if name in kept},
-            latest=lambda: self._now.socket,
             reload=self._reload_now,
         )
 
@@ -150,6 +154,7 @@ class Relay:
             if not any(backend is other for other in used):
                 self._close(backend.aclose())
         self._close(old.catalogue.aclose())
+        forget_routes()
 
     def _close(self, closing: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(closing)

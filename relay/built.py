@@ -5,14 +5,14 @@ Settings --> backends --> Router --> Engine --> routes --> Door --> Cors
 Another configuration is another `Built`; `app.Relay` puts it in the place of this one.
 """
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.dependencies import models as remembered
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import WebSocketRoute
 
 from relay import __version__
 from relay.backends import Backends
@@ -49,15 +49,14 @@ from relay.web.passthrough import Passthrough
 from relay.web.presence import ClientLeft, Presence
 from relay.web.replies import answer_headers, visit
 from relay.web.users import Users
-from relay.web.websocket import ChatSocket
+from relay.web.websocket import Turns
 
 
 class Built:
     """Backends, router, engine and layers, made for each other and never changed.
 
     `presence` is the relay's, whatever is built for it. `known` tells how the backends do that were
-    there before, by their names. `latest` is the socket of the `Built` that
-    serves now; `reload` is what `POST /admin/reload` does.
+    there before, by their names. `reload` is what `POST /admin/reload` does.
     """
 
     def __init__(
@@ -67,14 +66,12 @@ class Built:
         presence: Presence,
         *,
         known: Mapping[str, Health],
-        latest: Callable[[], ChatSocket],
         reload: Reload,
     ) -> None:
         self.settings = settings
         self.backends = backends
         self.presence = presence
         self.users = Users()
-        self._latest = latest
         self._reload = reload
         self._upstreams = backends.upstreams
         self._local = backends.local
@@ -187,15 +184,7 @@ class Built:
             app.include_router(upstreams_router(settings.all_upstreams(), self._upstreams, health))
         app.mount("/static/swagger", PageFiles(directory=swagger_files()))
         app.mount("/static", PageFiles(directory=STATIC))
-        self.socket = ChatSocket(
-            engine,
-            models,
-            keyring=keyring,
-            origins=origins,
-            users=self.users,
-            latest=self._latest,
-        )
-        app.router.routes.append(WebSocketRoute("/ws", self.socket))
+        self.turns = Turns(engine, models, keyring, origins, self.users)
         documentation.document(app)
         for kind in (RelayError, HTTPException, RequestValidationError, ClientLeft, Exception):
             app.add_exception_handler(kind, _answer_error)
@@ -218,6 +207,17 @@ class Built:
             headers=settings.cors_headers,
             max_age_s=settings.cors_max_age_s,
         )
+
+
+def forget_routes() -> None:
+    """Let FastAPI forget the routes of old configurations.
+
+    It remembers what kind of function each of 4,096 endpoints is, and with an endpoint all that it
+    refers to: so hundreds of configurations, with their keys.
+    """
+    for cached in vars(remembered).values():
+        if hasattr(cached, "cache_clear"):
+            cached.cache_clear()
 
 
 async def _answer_error(request: Request, exc: Exception) -> Response:

@@ -1,11 +1,15 @@
 """What a reload may change, and what becomes of a relay in this process that is reloaded."""
 
+import gc
+import json
+import weakref
 from pathlib import Path
 
 import httpx
 import pytest
 from fake_upstream import FakeUpstream
 from running import RunningRelay, StartRelay, chat
+from websockets.sync.client import connect
 
 from relay.reload import Reloader, Sources, Supervision, differing, settle
 from relay.settings import Settings, SettingsError
@@ -82,6 +86,22 @@ def test_what_is_known_of_an_upstream_is_kept_as_long_as_it_stays_the_same(
     (folder / "relay.toml").write_text(text + "\ntimeouts = { idle_s = 7 }")
     reload(relay)
     assert relay.relay.router.health["upstream"] is not known
+
+
+def test_an_open_socket_keeps_nothing_of_the_configuration_it_began_with(
+    relay: RunningRelay, folder: Path
+) -> None:
+    with connect(relay.root.replace("http", "ws") + "/ws", proxy=None) as socket:
+        socket.send(json.dumps({"query": "hello", "model": "m"}))
+        while json.loads(socket.recv())["status"] != 200:
+            pass
+        old = weakref.ref(relay.relay.router)
+        (folder / "relay.toml").write_text("retries = 5")
+        assert "retries" in reload(relay).json()["changed"]
+        for _ in range(100):  # what is left of the reload's own request goes with the next ones
+            relay.http.get("/healthz")
+            gc.collect()
+        assert old() is None
 
 
 def test_a_wrong_file_is_409_with_the_reason(relay: RunningRelay, folder: Path) -> None:

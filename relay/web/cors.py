@@ -115,9 +115,6 @@ class Cors:
         return False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         headers = scope["headers"]
         origin = next((value for name, value in headers if name == b"origin"), None)
         if origin is None:

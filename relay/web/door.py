@@ -60,10 +60,7 @@ class Door:
         self._observed = observe is not ignore
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self.enter(AsgiClient(scope, receive, send))
-        else:
-            await self._app(scope, receive, send)
+        await self.enter(AsgiClient(scope, receive, send))
 
     async def enter(self, client: Client) -> None:
         """Answer a client, whatever happens."""

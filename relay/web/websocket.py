@@ -15,6 +15,7 @@ Source: ChatGLM's `websocket_api.py`.
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -22,7 +23,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from relay.attempts import Trail
 from relay.engine import Engine
-from relay.errors import InvalidApiKey, InvalidRequest, OriginNotAllowed, RelayError
+from relay.errors import InvalidApiKey, InvalidRequest, OriginNotAllowed, RelayError, RouteNotFound
 from relay.history import from_pairs
 from relay.keys import Keyring
 from relay.types import Call, Identity
@@ -32,6 +33,7 @@ from relay.web.replies import JSON, new_request_id
 from relay.web.transcript import Transcript
 from relay.web.users import Users
 
+PATH = "/ws"
 SUBPROTOCOL = "relay"
 KEY_PREFIX = "key."
 KEY_WAIT_S = 10.0
@@ -44,31 +46,31 @@ POLICY_VIOLATION = 1008
 """The close code of a socket that may not be here (RFC 6455, 7.4.1)."""
 
 
-class ChatSocket:
-    """The ASGI application behind `/ws`."""
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """What one configuration gives to the turns of sockets."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        models: Models,
-        *,
-        keyring: Keyring,
-        origins: Origins,
-        users: Users,
-        latest: Callable[[], "ChatSocket"],
-    ) -> None:
-        """`latest`: the one of the configuration that holds now, for the turns of open sockets."""
-        self.engine = engine
-        self.models = models
-        self.keyring = keyring
-        self.users = users
-        self._origins = origins
+    engine: Engine
+    models: Models
+    keyring: Keyring
+    origins: Origins
+    users: Users
+
+
+Latest = Callable[[], Turns]
+"""Those of the configuration that holds now: a socket may be open for days, and keeps no other."""
+
+
+class ChatSocket:
+    """The ASGI application behind `/ws`, and behind nothing that belongs to one configuration."""
+
+    def __init__(self, latest: Latest) -> None:
         self._latest = latest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         socket = WebSocket(scope, receive, send)
         try:
-            credential = self._check_handshake(scope)
+            credential = _check_handshake(scope, self._latest())
         except RelayError as error:
             await _refuse(send, error)
             return
@@ -84,19 +86,6 @@ class ChatSocket:
         except WebSocketDisconnect:
             return
 
-    def _check_handshake(self, scope: Scope) -> Credential | None:
-        """What tells who is calling; None when the key is still to come as a frame."""
-        headers = scope["headers"]
-        origin = next((value for name, value in headers if name == b"origin"), None)
-        if origin is not None and not self._origins.allows(origin, scope):
-            raise OriginNotAllowed("Pages of this origin may not call the relay.")
-        credential = _credential(scope)
-        if credential is not None:
-            credential(self.keyring)
-        elif self.keyring.empty:
-            return _no_credential
-        return credential
-
     async def _first_frame_key(self, socket: WebSocket) -> Credential:
         try:
             async with asyncio.timeout(KEY_WAIT_S):
@@ -109,14 +98,14 @@ class ChatSocket:
         if not isinstance(key, str):
             raise InvalidApiKey('An API key is needed: send {"key": "…"} as the first frame.')
         credential = _key_credential(key)
-        credential(self.keyring)
+        credential(self._latest().keyring)
         return credential
 
 
 class _Conversation:
     """The turns of one socket: one answer at a time, while frames are still read."""
 
-    def __init__(self, socket: WebSocket, latest: Callable[[], ChatSocket]) -> None:
+    def __init__(self, socket: WebSocket, latest: Latest) -> None:
         self.credential: Credential = _no_credential
         self._socket = socket
         self._latest = latest
@@ -152,11 +141,11 @@ class _Conversation:
         if model is not None and not isinstance(model, str):
             raise InvalidRequest("'model' must be a string.", param="model")
         # The configuration may be another than that of the last turn, the key no longer one.
-        chat = self._latest()
-        identity = self.credential(chat.keyring)
-        chat.users.enter()
-        self._answer = asyncio.create_task(self._reply(chat, identity, query, history, model))
-        self._answer.add_done_callback(lambda _: chat.users.leave())
+        turns = self._latest()
+        identity = self.credential(turns.keyring)
+        turns.users.enter()
+        self._answer = asyncio.create_task(self._reply(turns, identity, query, history, model))
+        self._answer.add_done_callback(lambda _: turns.users.leave())
 
     async def _stop(self) -> bool:
         """End the running answer; whether there was one."""
@@ -169,7 +158,7 @@ class _Conversation:
 
     async def _reply(
         self,
-        chat: ChatSocket,
+        turns: Turns,
         identity: Identity,
         query: str,
         history: list[list[str]],
@@ -177,7 +166,7 @@ class _Conversation:
     ) -> None:
         try:
             messages = from_pairs(query, [(asked, said) for asked, said in history])
-            model = model or await chat.models.default()
+            model = model or await turns.models.default()
             payload = {"model": model, "messages": messages, "stream": True}
             call = Call(
                 path="chat/completions",
@@ -189,7 +178,7 @@ class _Conversation:
                 identity=identity,
                 headers=(JSON,),
             )
-            async with chat.engine.stream(call, Trail()) as answer:
+            async with turns.engine.stream(call, Trail()) as answer:
                 transcript = Transcript()
                 async for piece in answer:
                     for text in transcript.read(piece):
@@ -211,6 +200,22 @@ class _Conversation:
         text = json.dumps(frame, ensure_ascii=False)
         # A lone surrogate can stand in a question (as an escape), but not in a frame.
         await self._socket.send_text(text.encode("utf-8", "replace").decode())
+
+
+def _check_handshake(scope: Scope, turns: Turns) -> Credential | None:
+    """What tells who is calling; None when the key is still to come as a frame."""
+    if scope["path"] != PATH:
+        raise RouteNotFound(f"There is no WebSocket at {scope['path']}.")
+    headers = scope["headers"]
+    origin = next((value for name, value in headers if name == b"origin"), None)
+    if origin is not None and not turns.origins.allows(origin, scope):
+        raise OriginNotAllowed("Pages of this origin may not call the relay.")
+    credential = _credential(scope)
+    if credential is not None:
+        credential(turns.keyring)
+    elif turns.keyring.empty:
+        return _no_credential
+    return credential
 
 
 def _credential(scope: Scope) -> Credential | None:

@@ -261,6 +261,13 @@ def test_the_origin_is_held_against_the_list(
     assert json.loads(refused.value.response.body)["error"]["code"] == "origin_not_allowed"
 
 
+def test_there_is_no_socket_anywhere_else(echo: RunningRelay) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        connect(echo.root.replace("http", "ws") + "/ws/other", proxy=None)
+    assert refused.value.response.status_code == 404
+    assert json.loads(refused.value.response.body)["error"]["code"] == "not_found"
+
+
 def test_the_page_of_the_relay_itself_may_connect(echo: RunningRelay) -> None:
     with dial(echo, origin=echo.root) as socket:
         assert ask(socket, "x")[-1] == {"status": 200}
