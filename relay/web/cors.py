@@ -21,8 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from relay.errors import OriginNotAllowed
 from relay.settings import is_loopback
 from relay.types import RawHeaders
+from relay.web import messages_form
 from relay.web.client import AsgiClient
-from relay.web.replies import awaited, send_error
+from relay.web.replies import Visit, awaited
 
 EXPOSED = b", ".join(
     [
@@ -131,8 +132,8 @@ class Cors:
                     "Pages of this origin may not call the relay; "
                     "its operator can allow them with RELAY_CORS_ORIGINS."
                 )
-                client = AsgiClient(scope, receive, _varying(send))
-                await awaited(send_error(client, refusal))
+                visit = Visit(AsgiClient(scope, receive, _varying(send)))
+                await awaited(messages_form.send_error(visit, refusal))
                 return
             await self._app(scope, receive, _varying(send))
             return

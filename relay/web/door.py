@@ -15,10 +15,10 @@ from relay.events import Observer, RequestEnded, ignore
 from relay.keys import Keyring
 from relay.web import messages_form
 from relay.web.admin import AdminKey
-from relay.web.client import AsgiClient, Client, Wait
+from relay.web.client import AsgiClient, Client
 from relay.web.passthrough import Passthrough
 from relay.web.presence import ClientLeft
-from relay.web.replies import Visit, awaited, send_error
+from relay.web.replies import Visit, awaited
 from relay.web.users import Users
 
 OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
@@ -65,11 +65,10 @@ class Door:
     async def enter(self, client: Client) -> None:
         """Answer a client, whatever happens."""
         visit = Visit(client)
-        refuse: Callable[[Visit, RelayError], Wait] = send_error
         headers = client.headers
         if client.path in messages_form.PATHS:
             visit.own_headers = [(b"request-id", visit.request_id.encode())]
-            refuse, headers = messages_form.send_error, messages_form.as_bearer(headers)
+            headers = messages_form.as_bearer(headers)
         self._users.enter()
         try:
             method, path = client.method, client.path
@@ -84,7 +83,7 @@ class Door:
             visit.status = CLIENT_CLOSED_REQUEST
         except RelayError as error:
             if not client.started:
-                await awaited(refuse(visit, error))
+                await awaited(messages_form.send_error(visit, error))
             else:
                 # Half an answer is out: the server closes the connection, so that the client
                 # notices.
@@ -93,7 +92,7 @@ class Door:
         except Exception:  # the last line: whatever it was, the client gets an answer, no detail
             _log.exception("internal_error", extra={"fields": {"request_id": visit.request_id}})
             if not client.started:
-                await awaited(refuse(visit, internal_error(visit.request_id)))
+                await awaited(messages_form.send_error(visit, internal_error(visit.request_id)))
         finally:
             if self._observed:
                 self._tell(visit)

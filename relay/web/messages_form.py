@@ -2,7 +2,7 @@
 
 PATHS             where that is so
 as_bearer         a client's headers with its `x-api-key` where other paths look for a key
-send_error        an error as an answer
+send_error        an error as an answer, in the envelope of the path's API
 error_event       the same in a stream that has begun
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from relay.dialects import failures, rate_limits
 from relay.errors import RelayError
 from relay.types import RawHeaders
+from relay.web import replies
 from relay.web.client import Wait
 from relay.web.replies import JSON, Visit
 
@@ -34,7 +35,12 @@ def as_bearer(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
 
 
 def send_error(visit: Visit, error: RelayError) -> Wait:
-    """An error of ours, or of an upstream that speaks OpenAI's API, in Anthropic's envelope."""
+    """An error of ours, or of an upstream that speaks OpenAI's API, as the path's clients know it.
+
+    On the paths of Anthropic's API in its envelope, else in OpenAI's or as it came.
+    """
+    if visit.client.path not in PATHS:
+        return replies.send_error(visit, error)
     failure = failures.to_messages(error.status, error.envelope(), request_id=visit.request_id)
     return visit.answer(failure.status, [JSON, *translated(error.headers)], failure.body)
 

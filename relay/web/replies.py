@@ -164,9 +164,9 @@ async def awaited(wait: Wait) -> None:
         await wait
 
 
-def send_error(to: Client | Visit, error: RelayError) -> Wait:
+def send_error(visit: Visit, error: RelayError) -> Wait:
     """An error's envelope, or an upstream's own error as it came."""
-    return to.answer(error.status, answer_headers(error), error.envelope())
+    return visit.answer(error.status, answer_headers(error), error.envelope())
 
 
 def answer_headers(error: RelayError) -> RawHeaders:

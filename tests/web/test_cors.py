@@ -61,6 +61,14 @@ def test_a_strangers_page_gets_403_and_no_permission(echo: RunningRelay, origin:
         assert "Origin" in one.headers["vary"]
 
 
+def test_a_strangers_page_is_refused_in_the_words_of_the_api_it_called(echo: RunningRelay) -> None:
+    refused = echo.http.post("/v1/messages", json={}, headers={"origin": STRANGER})
+    assert refused.status_code == 403
+    body = refused.json()
+    assert (body["type"], body["error"]["type"]) == ("error", "permission_error")
+    assert body["request_id"] == refused.headers["x-request-id"]
+
+
 def test_with_a_key_a_stranger_is_served_but_not_shared_with(start_relay: StartRelay) -> None:
     relay = start_relay(local="echo", api_keys=[KEY])
     headers = {"origin": STRANGER, "authorization": f"Bearer {KEY}"}
