@@ -18,10 +18,11 @@ from sse_starlette.sse import AppStatus
 from starlette.routing import Router as Routes
 from starlette.types import Receive, Scope, Send
 
-from relay.backends import Backends, already_open, open_backends
+from relay.backends import Backends, Sharing, already_open, open_backends
 from relay.built import Built, forget_routes
 from relay.health import Health
 from relay.local import LocalBackend, LocalModel
+from relay.model_process import ModelProcesses
 from relay.reload import Reloader, Sources, Supervision, held
 from relay.routing import Router
 from relay.settings import Settings, SettingsError, load_settings, variable
@@ -57,7 +58,8 @@ class Relay:
     """The ASGI application: what is built from the settings, until that is replaced.
 
     `reload` is what `POST /admin/reload` does; a server of ours gives it. `opened` is the local
-    backend of the settings when it has been opened already; `local` is one in place of theirs.
+    backend of the settings when it has been opened already; `local` is one in place of theirs;
+    `sharing` says where it is when it is in another process.
     """
 
     def __init__(
@@ -66,10 +68,12 @@ class Relay:
         *,
         local: LocalModel | LocalBackend | None = None,
         opened: LocalBackend | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self.presence = Presence(settings.body_timeout_s)
         self.reload: Reload = not_reloadable
         self._local = local
+        self._sharing = sharing
         self._life = Routes(lifespan=self._lifespan)
         # Outside of what is built: an open socket must not hold an old configuration.
         self._socket = ChatSocket(lambda: self._now.turns)
@@ -117,7 +121,7 @@ class Relay:
     def _built(
         self, settings: Settings, *, before: Backends | None, known: Mapping[str, Health]
     ) -> Built:
-        backends = open_backends(settings, given=self._local, before=before)
+        backends = open_backends(settings, given=self._local, sharing=self._sharing, before=before)
         kept = set() if before is None else backends.shared_with(before)
         return Built(
             settings,
@@ -231,13 +235,13 @@ def serve(
     """Serve until SIGTERM or SIGINT; without settings, from the environment and its files.
 
     `announce` is called once, with the port, when the address is the relay's; with several workers,
-    when the first of them serves. Each worker has a `local` of its own: a copy of the one given.
+    when the first of them serves. A `local` model is in a process of its own then: a copy.
     SIGHUP has the settings read again from their `sources`; without settings, from those of now.
     `opened` is the local backend that they name, when it has been opened already.
 
     Raises:
         SettingsError: a setting is wrong, the local backend it names is not there, or the one
-            given cannot be copied to the workers.
+            given cannot be copied to another process.
         OSError: the address cannot be listened on.
         WorkerFailed: no worker could begin to serve.
     """
@@ -285,14 +289,18 @@ def _serve_by_workers(
     settings = supervision.settings
     listener = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
+    models = ModelProcesses(settings, local)
 
     def orders(settings: Settings) -> Orders:
         patience_s = math.ceil(settings.shutdown_grace_s + SHUTDOWN_MARGIN_S) + WORKER_MARGIN_S
-        return Orders(partial(_work, settings, sources, local), patience_s)
+        return Orders(partial(_work, settings, sources, models.sharing), patience_s)
 
     def renew() -> Orders | None:
         renewed = supervision.renew()
-        return None if renewed is None else orders(renewed)
+        if renewed is None:
+            return None
+        models.follow(renewed)
+        return orders(renewed)
 
     Workers(
         orders(settings),
@@ -301,19 +309,20 @@ def _serve_by_workers(
         announce=lambda: announce(port) if announce is not None else None,
         renew=renew,
         watch=supervision.watch,
+        companion=models,
     ).run()
 
 
 def _work(
     settings: Settings,
     sources: Sources | None,
-    local: LocalModel | LocalBackend | None,
+    sharing: Sharing,
     listener: socket.socket,
     on_serving: Callable[[], None],
 ) -> None:
     """What each worker does: a relay of its own on the common socket."""
     logs.configure(settings.log_level, settings.log_format)
-    relay = Relay(settings, local=local)
+    relay = Relay(settings, sharing=sharing)
     _run(relay, listener, Reloader(relay, sources, spread=tell_parent), on_serving)
 
 

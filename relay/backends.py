@@ -7,6 +7,7 @@ a second time.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from relay.local import (
     LocalBackend,
@@ -55,20 +56,36 @@ class Backends:
         return same | ({LOCAL} if self.local is not None and self.local is other.local else set())
 
 
+class Sharing(Protocol):
+    """In a worker: where the local model is that all of them share."""
+
+    @property
+    def given(self) -> bool:
+        """It was given in Python, so it is there whatever the settings name."""
+        ...
+
+    def open(self, settings: Settings) -> LocalBackend:
+        """The model of those settings."""
+        ...
+
+
 def open_backends(
     settings: Settings,
     *,
     given: LocalModel | LocalBackend | None = None,
+    sharing: Sharing | None = None,
     before: Backends | None = None,
 ) -> Backends:
     """What those settings name; of `before` what would be the same. Starts and loads nothing.
 
-    `given` takes the place of the local backend that the settings name.
+    `given` takes the place of the local backend that the settings name; with `sharing` it is in
+    another process, whichever it is.
 
     Raises:
         SettingsError: a backend cannot be opened.
     """
-    marks = marks_of(settings, given=given)
+    is_given = given is not None or (sharing is not None and sharing.given)
+    marks = marks_of(settings, given=is_given)
     kept = {} if before is None else {n: m for n, m in before.marks.items() if marks.get(n) == m}
     upstreams = {
         upstream.name: before.upstreams[upstream.name]
@@ -80,10 +97,13 @@ def open_backends(
     if before is not None and "" in kept:
         standby = before.standby
     elif "" in marks:
-        local = (
-            open_local(settings.local, settings) if given is None else as_backend(given, settings)
-        )
-        chosen = given is not None or is_chosen(settings)
+        if sharing is not None:
+            local = sharing.open(settings)
+        elif given is not None:
+            local = as_backend(given, settings)
+        else:
+            local = open_local(settings.local, settings)
+        chosen = is_given or is_chosen(settings)
         standby = Standby(local, chosen=chosen, needed=is_needed(settings))
     return Backends(upstreams, standby, marks)
 
@@ -96,10 +116,8 @@ def already_open(settings: Settings, local: LocalBackend | None) -> Backends | N
     return Backends({}, standby, {"": local_mark(settings)})
 
 
-def marks_of(
-    settings: Settings, *, given: LocalModel | LocalBackend | None = None
-) -> dict[str, Mark]:
-    """What the backends of those settings are made from.
+def marks_of(settings: Settings, *, given: bool = False) -> dict[str, Mark]:
+    """What the backends of those settings are made from; `given`: a local one was given in Python.
 
     Raises:
         SettingsError: a certificate has gone.
@@ -107,7 +125,7 @@ def marks_of(
     marks: dict[str, Mark] = {
         upstream.name: (upstream, *_certificates(upstream)) for upstream in settings.all_upstreams()
     }
-    if given is not None or may_be_needed(settings):
+    if given or may_be_needed(settings):
         marks[""] = local_mark(settings)
     return marks
 

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Protocol
 
 from relay.settings import SettingsError
 
@@ -49,6 +51,22 @@ class Orders:
     patience_s: float
 
 
+class Companion(Protocol):
+    """What runs in the parent, for the workers: entered before the first, left after the last."""
+
+    async def __aenter__(self) -> object: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+    async def serving(self) -> None:
+        """Wait until it does what it is there for. Raises: WorkerFailed."""
+        ...
+
+
 class Workers:
     """`count` processes that do the same work on the same socket.
 
@@ -66,6 +84,7 @@ class Workers:
         announce: Callable[[], None],
         renew: Callable[[], Orders | None],
         watch: Callable[[Callable[[], None]], None],
+        companion: Companion,
     ) -> None:
         self._orders = orders
         self._listener = listener
@@ -73,6 +92,7 @@ class Workers:
         self._announce = announce
         self._renew = renew
         self._watch = watch
+        self._companion = companion
         self._workers: set[Worker] = set()
         self._stopping = False
 
@@ -80,9 +100,13 @@ class Workers:
         """Until SIGTERM or SIGINT, which end every worker. To be called in the main thread.
 
         Raises:
-            WorkerFailed: the first worker could not begin to serve.
+            WorkerFailed: the first worker, or the companion, could not begin to serve.
         """
-        asyncio.run(self._supervise())
+        asyncio.run(self._accompanied())
+
+    async def _accompanied(self) -> None:
+        async with self._companion:
+            await self._supervise()
 
     async def _supervise(self) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -100,6 +124,7 @@ class Workers:
         try:
             first = self._start()
             await first.serving()
+            await self._companion.serving()
             self._announce()
             async with asyncio.TaskGroup() as keepers:
                 keepers.create_task(self._keep(first))
@@ -174,7 +199,7 @@ class Worker:
             WorkerFailed: it cannot, or has ended before.
         """
         if self._problem is None:
-            await _readable(self._reports.fileno())
+            await readable(self._reports.fileno())
             try:
                 self._problem = self._reports.recv_bytes().decode()
             except EOFError:
@@ -185,8 +210,13 @@ class Worker:
 
     async def ended(self) -> None:
         """Wait until the process has ended."""
-        await _readable(self._process.sentinel)
+        await readable(self._process.sentinel)
         self._process.join()
+
+    @property
+    def problem(self) -> str | None:
+        """Why it could not serve; known once `serving` has told."""
+        return self._problem or None
 
     def account(self) -> dict[str, object]:
         """How it ended, for the log."""
@@ -266,7 +296,8 @@ def tell_parent() -> None:
         os.kill(parent.pid, signal.SIGHUP)
 
 
-async def _readable(descriptor: int) -> None:
+async def readable(descriptor: int) -> None:
+    """Wait until something can be read there."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_reader(descriptor, ready.set)

@@ -9,7 +9,7 @@ from relay import __version__
 from relay.app import serve
 from relay.cli.outline import address, admission, serves_locally, steps_in
 from relay.cli.terminal import fail, note
-from relay.local import LocalBackend, open_local
+from relay.local import LocalBackend, open_local, opens_lightly
 from relay.reload import Sources, held
 from relay.settings import Settings, SettingsError, variable
 from relay.workers import WorkerFailed
@@ -21,7 +21,10 @@ def run(flags: dict[str, Any], config: str | None) -> None:
     try:
         with held():  # opening a model may take its time
             settings = sources.load()
-            local = open_local(settings.local, settings) if serves_locally(settings) else None
+            # With workers, what takes memory to open is opened once, in the process that has it.
+            here = settings.workers == 1 or opens_lightly(settings.local)
+            there = serves_locally(settings) and here
+            local = open_local(settings.local, settings) if there else None
             _listen(settings, local, sources)
     except SettingsError as exc:
         fail(str(exc), code=2)
@@ -46,10 +49,10 @@ def _listen(settings: Settings, local: LocalBackend | None, sources: Sources) ->
 
 
 def _announce(settings: Settings, local: LocalBackend | None) -> None:
-    if local is None:
-        source = ", ".join(upstream.base_url for upstream in settings.all_upstreams())
+    if serves_locally(settings):
+        source = f"the local model {settings.local if local is None else _first_id(local)}"
     else:
-        source = f"the local model {_first_id(local)}"
+        source = ", ".join(upstream.base_url for upstream in settings.all_upstreams())
     note(f"relay {__version__} on {address(settings)}/v1", style="bold")
     note(f"  serves from {source}", style="")
     if steps_in(settings):

@@ -17,10 +17,13 @@ An engine with a wire format of its own implements `LocalBackend` instead (see `
     turns.py     who may generate, who waits       feed.py      from a thread to the event loop
     chunks.py    the wire                          stop.py      stop strings
     standby.py   whether it is opened, and when it is loaded
+
+With several workers the model is in one more process, which all of them ask (`host.py` there,
+`shared.py` in a worker, `frames.py` between).
 """
 
 from relay.local.model import LocalBackend, LocalModel, Prompt
-from relay.local.opening import as_backend, open_local
+from relay.local.opening import as_backend, open_local, opens_lightly
 from relay.local.standby import Standby, is_chosen, is_needed, may_be_needed
 
 __all__ = [
@@ -33,4 +36,5 @@ __all__ = [
     "is_needed",
     "may_be_needed",
     "open_local",
+    "opens_lightly",
 ]

@@ -23,6 +23,7 @@ KNOWN = "smollm2, llama:PATH.gguf, echo or package.module:attribute"
 PLANNED = ("chatglm", "transformers")
 """Names that are promised for a later release; not to be taken for modules."""
 
+_KINDS = ("llama", *PLANNED)
 _BACKEND = ("cards", "start", "state", "complete", "stream", "aclose")
 
 
@@ -47,6 +48,11 @@ def open_local(spec: str | None, settings: Settings) -> LocalBackend:
     if name and option and name not in PLANNED:
         return as_backend(_import(spec, name, option), settings)
     raise _wrong(f"there is no local backend '{spec}'; there are {KNOWN}")
+
+
+def opens_lightly(spec: str | None) -> bool:
+    """Whether opening that backend takes no memory to speak of; a model in Python may be large."""
+    return spec is None or spec in _PLAIN or spec.partition(":")[0] in _KINDS
 
 
 def as_backend(found: Any, settings: Settings) -> LocalBackend:

@@ -8,15 +8,7 @@ from pathlib import Path
 import httpx
 from running import process
 from test_reload_serving import ADMIN_KEY, ask, line_with
-from test_workers import until, workers
-
-MODEL = """
-import os
-
-class Model:
-    def generate(self, prompt):
-        yield f"{os.getpid()}"
-"""
+from test_workers import WHO, WHO_CONFIG, until, workers
 
 
 def statuses(root: str, enough: Callable[[dict[str, set[int]]], bool]) -> None:
@@ -26,16 +18,17 @@ def statuses(root: str, enough: Callable[[dict[str, set[int]]], bool]) -> None:
         for key, seen in found.items():
             answer = ask(root, authorization=f"Bearer {key}")
             if answer.status_code == 200:
-                seen.add(int(answer.json()["choices"][0]["message"]["content"]))
+                said = answer.json()["choices"][0]["message"]["content"]
+                seen.add(int(said.split()[0]))
 
 
 def test_all_workers_follow_and_later_ones_begin_with_it(tmp_path: Path) -> None:
-    (tmp_path / "model.py").write_text(MODEL)
+    (tmp_path / "who.py").write_text(WHO)
     config = tmp_path / "relay.toml"
-    config.write_text('api_keys = ["rk-old"]')
-    with process(tmp_path, local="model:Model", workers=2) as (relay, root):
+    config.write_text('api_keys = ["rk-old"]' + WHO_CONFIG)
+    with process(tmp_path, workers=2) as (relay, root):
         until(lambda: len(workers(relay)) == 2)
-        config.write_text('api_keys = ["rk-new"]')
+        config.write_text('api_keys = ["rk-new"]' + WHO_CONFIG)
         relay.send_signal(signal.SIGHUP)
         for _ in range(2):
             assert "changed=api_keys" in line_with(relay, " reloaded ")

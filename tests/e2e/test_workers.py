@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -20,13 +21,24 @@ from relay.settings import Settings, SettingsError
 
 STREAM = [(b"content-type", b"text/event-stream")]
 WHO = """
-import gc, os
+import gc, json, os
 
-class Who:
-    name = "who"
+import httpx
 
-    def generate(self, prompt):
-        yield f"{os.getpid()} {gc.get_freeze_count()}"
+class Who(httpx.AsyncBaseTransport):
+    async def handle_async_request(self, request):
+        said = f"{os.getpid()} {gc.get_freeze_count()}"
+        message = {"role": "assistant", "content": said}
+        return httpx.Response(200, json={"choices": [{"index": 0, "message": message}]})
+
+def make():
+    return Who()
+"""
+WHO_CONFIG = """
+[[upstreams]]
+name = "who"
+base_url = "http://who.invalid/v1"
+transport = "who:make"
 """
 BROKEN_IN_WORKERS = """
 import multiprocessing
@@ -42,9 +54,10 @@ if multiprocessing.parent_process() is not None:
 
 @pytest.fixture
 def who(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """Two workers, whose model answers with the id of its process; and the address."""
+    """Two workers, whose upstream answers with the id of their process; and the address."""
     (tmp_path / "who.py").write_text(WHO)
-    with process(tmp_path, local="who:Who", workers=2) as (relay, root):
+    (tmp_path / "relay.toml").write_text(WHO_CONFIG)
+    with process(tmp_path, workers=2) as (relay, root):
         until(lambda: len(workers(relay)) == 2)
         yield relay, root
 
@@ -56,7 +69,17 @@ def until(holds: Callable[[], object]) -> None:
 
 
 def workers(relay: "subprocess.Popen[str]") -> set[int]:
-    """The processes that serve, found among the children of the one that was started."""
+    """The processes that serve: children of the one that was started that hold a TCP listener."""
+    return {pid for pid in children(relay) if listeners("tcp") & sockets(pid)}
+
+
+def model_processes(relay: "subprocess.Popen[str]") -> set[int]:
+    """Those that have a local model: children that hold a unix listener."""
+    return {pid for pid in children(relay) if listeners("unix") & sockets(pid)}
+
+
+def children(relay: "subprocess.Popen[str]") -> set[int]:
+    """The processes that it has started for work of ours."""
     found = set()
     for place in Path("/proc").glob("[0-9]*"):
         try:
@@ -66,6 +89,24 @@ def workers(relay: "subprocess.Popen[str]") -> set[int]:
             continue
         if int(parent) == relay.pid and state != "Z" and b"spawn_main" in command:
             found.add(int(place.name))
+    return found
+
+
+def listeners(kind: str) -> set[str]:
+    """The inodes of this machine's listening sockets."""
+    lines = [line.split() for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]]
+    if kind == "tcp":
+        return {fields[9] for fields in lines if fields[3] == "0A"}
+    return {fields[6] for fields in lines if fields[3] == "00010000"}
+
+
+def sockets(pid: int) -> set[str]:
+    """The inodes of the sockets that a process holds."""
+    found = set()
+    with suppress(OSError):  # it may end meanwhile
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                found.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
     return found
 
 
@@ -129,11 +170,11 @@ def test_replacements_that_cannot_start_are_logged_and_tried_again(
     tmp_path: Path, who: tuple["subprocess.Popen[str]", str]
 ) -> None:
     relay, root = who
-    (tmp_path / "who.py").write_text(BROKEN_IN_WORKERS)
+    (tmp_path / "who.py").write_text("1 / 0")
     os.kill(max(workers(relay)), signal.SIGKILL)  # the younger: the other one serves already
     assert relay.stdout is not None
     line = next(line for line in relay.stdout if "could not be loaded" in line)
-    assert 'how="status 1" reason="RELAY_LOCAL: \'who:Who\' could not be loaded' in line
+    assert 'how="status 1" reason="transport of the upstream \'who\'' in line
     assert ask(root)
     (tmp_path / "who.py").write_text(WHO)
     until(lambda: len(workers(relay)) == 2)
