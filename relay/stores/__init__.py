@@ -1,11 +1,17 @@
 """What outlives the process, behind one protocol: SQLite or PostgreSQL.
 
 Nothing here is awaited by a request: keys are read into memory, rows are written in batches.
+
+    opening.py: a URL --> sqlite.py --> sqlite_file.py
+                      `-> postgres.py
+
+    protocol.py, records.py              what a store is to others
+    tables.py, sums.py, fitting.py       what is the same in both databases
+    schema.py, migrations/, upgrade.py   which tables there are
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
-
+from relay.stores.opening import open_store
+from relay.stores.protocol import Store
 from relay.stores.records import (
     Audit,
     Bodies,
@@ -15,6 +21,7 @@ from relay.stores.records import (
     UsageQuery,
     UsageSum,
 )
+from relay.stores.unavailable import StoreUnavailable
 
 __all__ = [
     "Audit",
@@ -22,65 +29,9 @@ __all__ = [
     "KeyRecord",
     "LedgerRow",
     "Store",
+    "StoreUnavailable",
     "TeamRecord",
     "UsageQuery",
     "UsageSum",
+    "open_store",
 ]
-
-
-class Store(Protocol):
-    """Raises only `StoreUnavailable`: the database cannot be reached, read or written."""
-
-    async def append(self, rows: Sequence[LedgerRow], bodies: Sequence[Bodies] = ()) -> None:
-        """Keep rows, once each: those whose request id and time are there already are passed by."""
-        ...
-
-    async def usage(self, query: UsageQuery) -> list[UsageSum]:
-        """Sums over the ledger, from roll-ups wherever whole hours allow it."""
-        ...
-
-    async def recent(
-        self, *, limit: int, before: float | None = None, key_id: str | None = None
-    ) -> list[LedgerRow]:
-        """The latest requests, newest first."""
-        ...
-
-    async def spent(self, since: Mapping[str, float]) -> dict[str, int]:
-        """Nano-dollars that each key or team (by id) has spent since its time."""
-        ...
-
-    async def keys(self, *, above: int = -1) -> list[KeyRecord]:
-        """The keys of a higher revision than that, revoked ones as well."""
-        ...
-
-    async def teams(self, *, above: int = -1) -> list[TeamRecord]:
-        """The teams of a higher revision than that, deleted ones as well."""
-        ...
-
-    async def put_key(self, key: KeyRecord) -> KeyRecord:
-        """Add it, or put it in the place of the one with its id; gives it with its new revision."""
-        ...
-
-    async def put_team(self, team: TeamRecord) -> TeamRecord:
-        """The same for a team."""
-        ...
-
-    async def touch(self, last_used: Mapping[str, float]) -> None:
-        """When keys (by id) were last used; no new revision."""
-        ...
-
-    async def note(self, act: Audit) -> None:
-        """Keep one act of the admin API."""
-        ...
-
-    async def acts(self, *, limit: int, before: float | None = None) -> list[Audit]:
-        """The latest acts, newest first."""
-        ...
-
-    async def expire(self, *, rows_before: float, bodies_before: float) -> Collection[int]:
-        """Remove what is older (roll-ups stay); how many rows and bodies those were."""
-        ...
-
-    async def aclose(self) -> None:
-        """Give back every connection and thread."""
-        ...

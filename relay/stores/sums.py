@@ -1,0 +1,235 @@
+"""Roll-ups: what the requests of an hour or a day come to, and how a question is answered by them.
+
+    |--rows--|----hours----|--------days--------|---hours---|--rows--|
+    begins_at                                                   ends_at
+
+A day is UTC's. Whoever asks for whole hours never looks at a row. The SQL is the same for both
+databases; its parameters are PostgreSQL's (`$1`).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from relay.stores.records import GroupBy, LedgerRow, UsageQuery, UsageSum
+
+HOUR = 3600
+DAY = 86400
+
+SUMS = (
+    "span",
+    "begins_at",
+    "key_id",
+    "team_id",
+    "model",
+    "upstream",
+    "requests",
+    "errors",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+    "audio_tokens",
+    "cost_nano",
+    "unpriced",
+    "duration_s",
+)
+"""The columns of `relay_sums`: `span` is `HOUR` or `DAY`."""
+
+GROUP_COLUMNS = 6
+"""The first of them, which say what is summed up; the others are sums."""
+
+_OF_ROWS = {
+    "requests": "1",
+    "errors": "CASE WHEN status >= 400 OR error <> '' THEN 1 ELSE 0 END",
+    "unpriced": "CASE WHEN cost_nano IS NULL"
+    " AND coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0) > 0 THEN 1 ELSE 0 END",
+}
+"""Sums that are no column of the ledger."""
+
+_GROUPS = {"key": "key_id", "team": "team_id", "model": "model", "upstream": "upstream"}
+_SPANS = {"day": DAY, "hour": HOUR}
+_SHOWN = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00:00Z"}
+
+_END_OF_TIME = 2**40
+"""Seconds; so that whoever asks until infinity gets whole numbers."""
+
+
+def summed(rows: Iterable[LedgerRow]) -> list[tuple[Any, ...]]:
+    """What rows add to the roll-ups, in the order of `SUMS`, sorted: everybody locks alike."""
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for row in rows:
+        group = (int(row.at) // HOUR, row.key_id, row.team_id, row.model_served, row.upstream)
+        sums = groups.get(group)
+        if sums is None:
+            sums = groups[group] = [0] * 9 + [0.0]
+        prompt, completion = row.prompt_tokens or 0, row.completion_tokens or 0
+        sums[0] += 1
+        if row.status >= 400 or row.error:
+            sums[1] += 1
+        sums[2] += prompt
+        sums[3] += completion
+        sums[4] += row.cached_tokens or 0
+        sums[5] += row.reasoning_tokens or 0
+        sums[6] += row.audio_tokens or 0
+        if row.cost_nano is not None:
+            sums[7] += row.cost_nano
+        elif prompt + completion > 0:
+            sums[8] += 1
+        sums[9] += row.duration_s
+    hours = [(HOUR, hour * HOUR, *of, *sums) for (hour, *of), sums in groups.items()]
+    days = [(DAY, begins_at // DAY * DAY, *rest) for _, begins_at, *rest in hours]
+    return sorted([*hours, *days])
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of time that one table answers for: roll-ups of a span, or (0) rows."""
+
+    span: int
+    begins_at: float
+    ends_at: float
+
+
+def parts(query: UsageQuery, rows_begin_at: float) -> list[Part]:
+    """The stretches that make up a query's time.
+
+    Before `rows_begin_at` rows have been removed, so a time there counts as the whole hour it is
+    in.
+    """
+    begins_at, ends_at = max(query.begins_at, 0.0), min(query.ends_at, _END_OF_TIME)
+    if begins_at < rows_begin_at:
+        begins_at = _floor(begins_at, HOUR)
+    if ends_at < rows_begin_at:
+        ends_at = _ceil(ends_at, HOUR)
+    first_hour, last_hour = _ceil(begins_at, HOUR), _floor(ends_at, HOUR)
+    if first_hour > last_hour:  # both within one hour
+        found = [Part(0, begins_at, ends_at)]
+    elif "hour" in query.group_by or _ceil(first_hour, DAY) >= _floor(last_hour, DAY):
+        found = [
+            Part(0, begins_at, first_hour),
+            Part(HOUR, first_hour, last_hour),
+            Part(0, last_hour, ends_at),
+        ]
+    else:
+        first_day, last_day = _ceil(first_hour, DAY), _floor(last_hour, DAY)
+        found = [
+            Part(0, begins_at, first_hour),
+            Part(HOUR, first_hour, first_day),
+            Part(DAY, first_day, last_day),
+            Part(HOUR, last_day, last_hour),
+            Part(0, last_hour, ends_at),
+        ]
+    return [part for part in found if part.begins_at < part.ends_at]
+
+
+def statement(query: UsageQuery, part: Part) -> tuple[str, list[Any]]:
+    """The SQL that answers for a part, and its arguments: groups first, then the sums."""
+    rows = part.span == 0
+    groups = [_group(name, part) for name in query.group_by]
+    sums = [
+        f"coalesce(sum({_OF_ROWS.get(name, name) if rows else name}), 0)"
+        for name in SUMS[GROUP_COLUMNS:]
+    ]
+    casts = [f"CAST({one} AS BIGINT)" for one in sums[:-1]]
+    wanted = [*groups, *casts, sums[-1]]
+    arguments: list[Any] = [part.begins_at, part.ends_at]
+    where = ["at >= $1", "at < $2"]
+    if not rows:
+        arguments = [int(part.begins_at), int(part.ends_at)]
+        where = [f"span = {part.span}", "begins_at >= $1", "begins_at < $2"]
+    filters = {
+        "key_id": query.key_id,
+        "team_id": query.team_id,
+        "model_served" if rows else "model": query.model,
+        "upstream": query.upstream,
+    }
+    for column, value in filters.items():
+        if value is not None:
+            arguments.append(value)
+            where.append(f"{column} = ${len(arguments)}")
+    if query.team_id:
+        where.append("team_id <> ''")  # for the partial index
+    by = ", ".join(str(place) for place in range(1, len(groups) + 1))
+    return (
+        f"SELECT {', '.join(wanted)} FROM {'relay_ledger' if rows else 'relay_sums'}"  # noqa: S608 - names of ours
+        f" WHERE {' AND '.join(where)}" + (f" GROUP BY {by}" if groups else ""),
+        arguments,
+    )
+
+
+def merged(query: UsageQuery, found: Iterable[Sequence[Any]]) -> list[UsageSum]:
+    """One sum a group, from the answers of all parts, in the order of the groups."""
+    width = len(query.group_by)
+    groups: dict[tuple[Any, ...], Sequence[Any]] = {}
+    for row in found:
+        group, sums = tuple(row[:width]), row[width:]
+        if group in groups:
+            sums = [one + other for one, other in zip(groups[group], sums, strict=True)]
+        groups[group] = sums
+    return [
+        UsageSum(
+            group=dict(zip(query.group_by, map(_shown, query.group_by, group), strict=True)),
+            **dict(zip(SUMS[GROUP_COLUMNS:], sums, strict=True)),
+        )
+        for group, sums in sorted(groups.items())
+        if sums[0]
+    ]
+
+
+def spent_expression(id_: str, since: str, hour: str, day: str) -> str:
+    """The SQL for what a key or team has spent since a time.
+
+    Takes the names of the parameters: its id, the time, and the next whole hour and day from that.
+    """
+    return " + ".join(
+        f"coalesce((SELECT sum(cost_nano) FROM {table} WHERE {column} = {id_} AND {when}"  # noqa: S608 - names of ours
+        f"{of_team}), 0)"
+        for column, of_team in (("key_id", ""), ("team_id", " AND team_id <> ''"))
+        for table, when in (
+            ("relay_sums", f"span = {DAY} AND begins_at >= {day}"),
+            ("relay_sums", f"span = {HOUR} AND begins_at >= {hour} AND begins_at < {day}"),
+            ("relay_ledger", f"at >= {since} AND at < {hour}"),
+        )
+    )
+
+
+def spent_bounds(since: float, rows_begin_at: float) -> tuple[float, int, int]:
+    """From when rows, hours and days count towards what was spent since then."""
+    since = max(since, 0.0)
+    if since < rows_begin_at:
+        since = _floor(since, HOUR)
+    hour = _ceil(since, HOUR)
+    return float(since), hour, _ceil(hour, DAY)
+
+
+def _group(name: GroupBy, part: Part) -> str:
+    if (span := _SPANS.get(name)) is None:
+        return "model_served" if name == "model" and part.span == 0 else _GROUPS[name]
+    if part.span == 0:  # its rows are of one hour
+        return f"CAST({_floor(part.begins_at, span)} AS BIGINT)"
+    return f"begins_at / {span} * {span}"
+
+
+def _shown(name: str, value: Any) -> str:
+    if name in _SHOWN:
+        return datetime.fromtimestamp(value, UTC).strftime(_SHOWN[name])
+    return str(value)
+
+
+def _floor(at: float, span: int) -> int:
+    return int(at // span) * span
+
+
+def _ceil(at: float, span: int) -> int:
+    return -int(-at // span) * span
+
+
+def chunks(rows: Sequence[Any], sizes: Sequence[int]) -> Iterator[Sequence[Any]]:
+    """Rows in as few pieces as there can be of those sizes, the largest first; the last is 1."""
+    begin = 0
+    for size in sizes:
+        while len(rows) - begin >= size:
+            yield rows[begin : begin + size]
+            begin += size
