@@ -12,7 +12,7 @@ from running import UPSTREAM_KEY, RunningRelay, StartRelay
 from relay.app import Relay, build_server, listen
 from relay.settings import Settings
 
-pytest_plugins = ["kinds"]
+pytest_plugins = ["kinds", "servers"]
 
 
 @pytest.fixture

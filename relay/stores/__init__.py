@@ -3,11 +3,11 @@
 Nothing here is awaited by a request: keys are read into memory, rows are written in batches.
 
     opening.py: a URL --> sqlite.py --> sqlite_file.py
-                      `-> postgres.py
+                      `-> postgres.py --> postgres_pool.py
 
     protocol.py, records.py              what a store is to others
     tables.py, sums.py, fitting.py       what is the same in both databases
-    schema.py, migrations/, upgrade.py   which tables there are
+    schema.py, migrations/, upgrade.py   which tables there are, and how they come to be
 """
 
 from relay.stores.opening import open_store
@@ -22,6 +22,7 @@ from relay.stores.records import (
     UsageSum,
 )
 from relay.stores.unavailable import StoreUnavailable
+from relay.stores.upgrade import prepare
 
 __all__ = [
     "Audit",
@@ -34,4 +35,5 @@ __all__ = [
     "UsageQuery",
     "UsageSum",
     "open_store",
+    "prepare",
 ]

@@ -45,7 +45,7 @@ _COST = LedgerRow._fields.index("cost_nano")
 
 def fitting(rows: Sequence[LedgerRow]) -> Sequence[LedgerRow]:
     """The same rows, mended where that is needed. Looks at columns: 0.5 us for a row."""
-    columns = list(zip(*rows, strict=True))
+    columns = list(zip(*rows, strict=True)) or [()] * len(LedgerRow._fields)
     if all(_texts_fit(columns[place]) for place in _TEXTS) and all(
         _numbers_fit(columns[place], largest)
         for place, largest in (

@@ -1,15 +1,38 @@
 """From a database URL to a store: nothing is imported or opened that is not needed."""
 
+from importlib import import_module
+
 from relay.stores.protocol import Store
 from relay.stores.sqlite import SqliteStore
-from relay.stores.url import parse_store_url
+from relay.stores.url import StoreUrl, parse_store_url
+
+POOL_SIZE = 5
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, pool_size: int = POOL_SIZE) -> Store:
     """The store that a database URL names. Nothing is opened before it is used.
 
+    `pool_size` is the most connections of one process to a PostgreSQL.
+
     Raises:
-        ValueError: the URL names no database; the text does not hold it.
+        ValueError: the URL names no database, or its driver is not installed; the text does not
+            hold the URL.
     """
     where = parse_store_url(url)
-    return SqliteStore(where.path)
+    if where.kind == "sqlite":
+        return SqliteStore(where.path)
+    check_driver(where)
+    # An optional extra, and 0.1 s of those who do not use it.
+    store: Store = import_module("relay.stores.postgres").PostgresStore(where, pool_size=pool_size)
+    return store
+
+
+def check_driver(where: StoreUrl) -> None:
+    """Raises ValueError where the package for that database is missing."""
+    if where.kind == "postgres":
+        try:
+            import_module("asyncpg")
+        except ImportError as exc:
+            raise ValueError(
+                "the database URL names a PostgreSQL: install openai-relay[postgres] for that"
+            ) from exc

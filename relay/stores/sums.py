@@ -40,7 +40,7 @@ SUMS = (
 GROUP_COLUMNS = 6
 """The first of them, which say what is summed up; the others are sums."""
 
-_OF_ROWS = {
+OF_ROWS = {
     "requests": "1",
     "errors": "CASE WHEN status >= 400 OR error <> '' THEN 1 ELSE 0 END",
     "unpriced": "CASE WHEN cost_nano IS NULL"
@@ -129,7 +129,7 @@ def statement(query: UsageQuery, part: Part) -> tuple[str, list[Any]]:
     rows = part.span == 0
     groups = [_group(name, part) for name in query.group_by]
     sums = [
-        f"coalesce(sum({_OF_ROWS.get(name, name) if rows else name}), 0)"
+        f"coalesce(sum({OF_ROWS.get(name, name) if rows else name}), 0)"
         for name in SUMS[GROUP_COLUMNS:]
     ]
     casts = [f"CAST({one} AS BIGINT)" for one in sums[:-1]]

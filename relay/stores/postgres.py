@@ -1,0 +1,258 @@
+"""The store in PostgreSQL: for any number of replicas.
+
+A batch is one statement: rows go in as arrays, and what was really new is added to the sums, in the
+order of their names, so that replicas which write at the same time lock alike and never wait for
+each other in a circle.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from relay.stores import tables
+from relay.stores.fitting import fitting
+from relay.stores.postgres_pool import PostgresPool
+from relay.stores.records import (
+    Audit,
+    Bodies,
+    KeyRecord,
+    LedgerRow,
+    TeamRecord,
+    UsageQuery,
+    UsageSum,
+)
+from relay.stores.sums import (
+    DAY,
+    GROUP_COLUMNS,
+    HOUR,
+    OF_ROWS,
+    SUMS,
+    merged,
+    parts,
+    spent_bounds,
+    spent_expression,
+    statement,
+)
+from relay.stores.url import StoreUrl
+
+EXPIRED_AT_ONCE = 5_000
+"""Rows removed in one transaction; others write in between."""
+
+_TYPES = {
+    "at": "float8",
+    "attempts": "int4",
+    "lost_attempts": "int4",
+    "status": "int4",
+    "stream": "bool",
+    "prompt_tokens": "int8",
+    "completion_tokens": "int8",
+    "cached_tokens": "int8",
+    "reasoning_tokens": "int8",
+    "audio_tokens": "int8",
+    "estimated": "bool",
+    "cost_nano": "int8",
+    "first_token_s": "float8",
+    "duration_s": "float8",
+}
+"""Columns of the ledger that are no text."""
+
+_ROWS = ", ".join(
+    f"${place}::{_TYPES.get(name, 'text')}[]" for place, name in enumerate(tables.LEDGER, 1)
+)
+_ADDED = ", ".join(
+    f"sum({OF_ROWS.get(name) or f'coalesce({name}, 0)'})" for name in SUMS[GROUP_COLUMNS:]
+)
+
+APPEND = f"""
+WITH fresh AS (
+    INSERT INTO relay_ledger ({", ".join(tables.LEDGER)})
+    SELECT * FROM unnest({_ROWS})
+    ON CONFLICT (at, request_id) DO NOTHING
+    RETURNING *
+)
+INSERT INTO relay_sums ({", ".join(SUMS)})
+SELECT length, floor(at / length)::int8 * length, key_id, team_id, model_served, upstream, {_ADDED}
+FROM fresh, (VALUES ({HOUR}), ({DAY})) AS spans (length)
+GROUP BY 1, 2, 3, 4, 5, 6
+ORDER BY 1, 2, 3, 4, 5, 6
+ON CONFLICT ({", ".join(SUMS[:GROUP_COLUMNS])}) DO UPDATE SET
+{", ".join(f"{name} = relay_sums.{name} + excluded.{name}" for name in SUMS[GROUP_COLUMNS:])}
+"""  # noqa: S608 - names of ours
+
+ADD_BODIES = f"""
+INSERT INTO relay_bodies ({", ".join(tables.BODIES)}) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (at, request_id) DO NOTHING
+"""  # noqa: S608 - names of ours
+
+NEXT_REVISION = "UPDATE relay_marks SET value = value + 1 WHERE name = 'revision' RETURNING value"
+"""Holds its row until the end of the transaction, so revisions appear in their order."""
+
+
+class PostgresStore:
+    """A `Store`; connections are opened when they are needed, at most `pool_size`."""
+
+    def __init__(self, where: StoreUrl, *, pool_size: int) -> None:
+        self._pool = PostgresPool(where, pool_size)
+
+    async def append(self, rows: Sequence[LedgerRow], bodies: Sequence[Bodies] = ()) -> None:
+        """Keep rows and what they add to the sums, in one transaction."""
+        columns = [list(column) for column in zip(*fitting(rows), strict=True)]
+        async with self._pool.connection() as connection, connection.transaction():
+            if columns:
+                await connection.execute(APPEND, *columns)
+            if bodies:
+                await connection.executemany(ADD_BODIES, bodies)
+
+    async def usage(self, query: UsageQuery) -> list[UsageSum]:
+        """Sums over the ledger; at most two hours of it are looked at row by row."""
+        async with self._pool.connection() as connection:
+            found: list[Sequence[Any]] = []
+            for part in parts(query, await _rows_begin_at(connection)):
+                sql, arguments = statement(query, part)
+                found += [tuple(row) for row in await connection.fetch(sql, *arguments)]
+        return merged(query, found)
+
+    async def recent(
+        self, *, limit: int, before: float | None = None, key_id: str | None = None
+    ) -> list[LedgerRow]:
+        """The latest requests, newest first."""
+        arguments: list[Any] = [_or_ever(before), limit]
+        where = "at < $1"
+        if key_id is not None:
+            arguments.append(key_id)
+            where = f"key_id = $3 AND {where}"
+        sql = (
+            f"SELECT {', '.join(tables.LEDGER)} FROM relay_ledger"  # noqa: S608 - names of ours
+            f" WHERE {where} ORDER BY at DESC LIMIT $2"
+        )
+        async with self._pool.connection() as connection:
+            return [LedgerRow(*row) for row in await connection.fetch(sql, *arguments)]
+
+    async def spent(self, since: Mapping[str, float]) -> dict[str, int]:
+        """Nano-dollars that each key or team (by id) has spent since its time."""
+        if not since:
+            return {}
+        amount = spent_expression("holder.id", "holder.since", "holder.hour", "holder.day")
+        sql = (
+            f"SELECT id, ({amount})::int8 FROM"  # noqa: S608 - names of ours
+            " unnest($1::text[], $2::float8[], $3::int8[], $4::int8[])"
+            " AS holder (id, since, hour, day)"
+        )
+        async with self._pool.connection() as connection:
+            begin = await _rows_begin_at(connection)
+            bounds = zip(*(spent_bounds(at, begin) for at in since.values()), strict=True)
+            rows = await connection.fetch(sql, list(since), *map(list, bounds))
+        return dict(rows)
+
+    async def keys(self, *, above: int = -1) -> list[KeyRecord]:
+        """The keys of a higher revision than that, revoked ones as well."""
+        rows = await self._fetch(_select("relay_keys", tables.KEYS), above)
+        return [tables.key_of(row) for row in rows]
+
+    async def teams(self, *, above: int = -1) -> list[TeamRecord]:
+        """The teams of a higher revision than that, deleted ones as well."""
+        rows = await self._fetch(_select("relay_teams", tables.TEAMS), above)
+        return [tables.team_of(row) for row in rows]
+
+    async def put_key(self, key: KeyRecord) -> KeyRecord:
+        """Add it, or put it in the place of the one with its id."""
+        async with self._pool.connection() as connection, connection.transaction():
+            new = replace(key, revision=int(await connection.fetchval(NEXT_REVISION)))
+            await connection.execute(_put("relay_keys", tables.KEYS), *tables.key_row(new))
+        return new
+
+    async def put_team(self, team: TeamRecord) -> TeamRecord:
+        """The same for a team."""
+        async with self._pool.connection() as connection, connection.transaction():
+            new = replace(team, revision=int(await connection.fetchval(NEXT_REVISION)))
+            await connection.execute(_put("relay_teams", tables.TEAMS), *tables.team_row(new))
+        return new
+
+    async def touch(self, last_used: Mapping[str, float]) -> None:
+        """When keys (by id) were last used; never earlier than is known."""
+        # Sorted, so that replicas lock alike.
+        sql = (
+            "UPDATE relay_keys SET last_used_at = greatest(last_used_at, used.at) FROM"
+            " (SELECT keys.id, given.at FROM unnest($1::text[], $2::float8[]) AS given (id, at)"
+            " JOIN relay_keys AS keys ON keys.id = given.id ORDER BY 1 FOR UPDATE OF keys) AS used"
+            " WHERE relay_keys.id = used.id"
+        )
+        async with self._pool.connection() as connection:
+            await connection.execute(sql, list(last_used), list(last_used.values()))
+
+    async def note(self, act: Audit) -> None:
+        """Keep one act of the admin API."""
+        sql = (
+            f"INSERT INTO relay_acts ({', '.join(tables.ACTS)})"  # noqa: S608 - names of ours
+            " VALUES ($1, $2, $3, $4, $5, $6)"
+        )
+        async with self._pool.connection() as connection:
+            await connection.execute(sql, *tables.act_row(act, secrets.token_hex(8)))
+
+    async def acts(self, *, limit: int, before: float | None = None) -> list[Audit]:
+        """The latest acts, newest first."""
+        sql = (
+            f"SELECT {', '.join(tables.ACTS)} FROM relay_acts"  # noqa: S608 - names of ours
+            " WHERE at < $1 ORDER BY at DESC LIMIT $2"
+        )
+        return [tables.act_of(row) for row in await self._fetch(sql, _or_ever(before), limit)]
+
+    async def expire(self, *, rows_before: float, bodies_before: float) -> tuple[int, int]:
+        """Remove rows of whole hours and bodies, a few at a time; sums stay."""
+        rows_before = rows_before // HOUR * HOUR
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "UPDATE relay_marks SET value = greatest(value, $1) WHERE name = 'rows_begin_at'",
+                rows_before,
+            )
+        return (
+            await self._remove("relay_ledger", rows_before),
+            await self._remove("relay_bodies", bodies_before),
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._pool.aclose()
+
+    async def _remove(self, table: str, before: float) -> int:
+        # Replicas that do the same at the same time share the work.
+        sql = (
+            f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table}"  # noqa: S608 - names of ours
+            " WHERE at < $1 ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED))"
+        )
+        removed = 0
+        while True:
+            async with self._pool.connection() as connection:
+                done = await connection.execute(sql, before, EXPIRED_AT_ONCE)
+            count = int(done.removeprefix("DELETE "))
+            removed += count
+            if count < EXPIRED_AT_ONCE:
+                return removed
+
+    async def _fetch(self, sql: str, *arguments: object) -> list[Any]:
+        async with self._pool.connection() as connection:
+            return list(await connection.fetch(sql, *arguments))
+
+
+def _put(table: str, columns: Sequence[str]) -> str:
+    values = ", ".join(f"${place}" for place in range(1, len(columns) + 1))
+    # When a key was last used is kept by `touch`, which whoever changes a key knows nothing of.
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name != "last_used_at")
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values})"  # noqa: S608 - names of ours
+        f" ON CONFLICT (id) DO UPDATE SET {changes}"
+    )
+
+
+def _select(table: str, columns: Sequence[str]) -> str:
+    return f"SELECT {', '.join(columns)} FROM {table} WHERE revision > $1 ORDER BY revision"  # noqa: S608 - names of ours
+
+
+async def _rows_begin_at(connection: Any) -> float:
+    sql = "SELECT value FROM relay_marks WHERE name = 'rows_begin_at'"
+    return float(await connection.fetchval(sql))
+
+
+def _or_ever(before: float | None) -> float:
+    return float("inf") if before is None else before

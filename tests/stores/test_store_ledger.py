@@ -1,0 +1,257 @@
+"""What both stores promise of the ledger."""
+
+import asyncio
+import math
+
+import pytest
+from ledger_rows import DAY, HOUR, MONDAY, row
+
+from relay.stores import Bodies, Store, UsageQuery, UsageSum, open_store
+
+ALL_TIME = {"begins_at": 0, "ends_at": math.inf}
+
+
+def query(begins_at: float = 0, ends_at: float = math.inf, **rest) -> UsageQuery:
+    return UsageQuery(begins_at=begins_at, ends_at=ends_at, **rest)
+
+
+async def requests(store: Store, begins_at: float = 0, ends_at: float = math.inf, **rest) -> int:
+    return sum(one.requests for one in await store.usage(query(begins_at, ends_at, **rest)))
+
+
+class TestRows:
+    async def test_a_row_comes_back_as_it_was_kept(self, store: Store):
+        full = row(
+            MONDAY + 0.123456,
+            team_id="team",
+            attempts=3,
+            lost_attempts=1,
+            status=502,
+            error="upstream_protocol",
+            stream=True,
+            cached_tokens=4,
+            reasoning_tokens=2,
+            audio_tokens=1,
+            estimated=True,
+        )
+        bare = row(
+            prompt_tokens=None,
+            completion_tokens=None,
+            cost_nano=None,
+            first_token_s=None,
+            model_served="",
+        )
+        await store.append([bare, full])
+        assert await store.recent(limit=10) == [full, bare]
+        assert [type(value) for value in (await store.recent(limit=1))[0]] == [
+            type(value) for value in full
+        ]
+
+    async def test_the_latest_come_first_page_by_page_and_of_one_key(self, store: Store):
+        rows = [row(MONDAY + second, key_id=f"key-{second % 2}") for second in range(10)]
+        await store.append(rows)
+        assert await store.recent(limit=3) == rows[:6:-1]
+        assert await store.recent(limit=3, before=rows[7].at) == rows[6:3:-1]
+        assert await store.recent(limit=2, key_id="key-1") == [rows[9], rows[7]]
+
+    async def test_nothing_to_keep_is_fine(self, store: Store):
+        await store.append([])
+        assert await store.recent(limit=10) == []
+        assert await store.usage(query()) == []
+        assert await store.usage(query(group_by=["key"])) == []
+
+    async def test_a_batch_that_is_tried_again_counts_once(self, store: Store):
+        first = [row(MONDAY + second) for second in range(300)]
+        await store.append(first)
+        before = await store.usage(query())
+        await store.append(first)
+        assert await store.usage(query()) == before
+        await store.append([first[7], row(MONDAY + 300), first[8], row(MONDAY + 300)])
+        assert await requests(store) == 301
+        assert len(await store.recent(limit=1000)) == 301
+
+    async def test_one_id_at_two_times_is_two_rows(self, store: Store):
+        await store.append([row(1.0, request_id="same"), row(2.0, request_id="same")])
+        assert await requests(store) == 2
+
+    async def test_several_processes_append_at_once(self, store: Store, store_url: str):
+        others = [open_store(store_url) for _ in range(4)]
+        await asyncio.gather(
+            *(
+                other.append(
+                    [
+                        row(MONDAY + HOUR * (second % 5), request_id=f"{number}-{batch}-{second}")
+                        for second in range(20)
+                    ]
+                )
+                for number, other in enumerate(others)
+                for batch in range(10)
+            )
+        )
+        for other in others:
+            await other.aclose()
+        assert await requests(store, group_by=["hour"]) == 800
+        assert await requests(store, group_by=["day"]) == 800
+
+
+class TestOddRows:
+    @pytest.mark.parametrize("model", ["\0", "\ud800", "m" * 100_000, "a\nb\x7f", "模型-€-🦜"])
+    async def test_what_a_client_calls_a_model_keeps_no_batch_out(self, store: Store, model: str):
+        await store.append([row(1, model_asked=model, model_served=model), row(2)])
+        kept = (await store.recent(limit=2))[1].model_served
+        assert await requests(store) == 2
+        assert 0 < len(kept) <= 256
+        if model.isprintable() and len(model) < 256:
+            assert kept == model
+
+    @pytest.mark.parametrize("count", [-1, 2**63, 10**40])
+    async def test_nor_does_what_an_upstream_counts(self, store: Store, count: int):
+        await store.append([row(1, prompt_tokens=count, cost_nano=count), row(2)] * 2)
+        (total,) = await store.usage(query())
+        assert total.requests == 2
+        assert 10 <= total.prompt_tokens < 2**63
+
+
+class TestUsage:
+    async def test_each_sum_is_right(self, store: Store):
+        await store.append(
+            [
+                row(1, cached_tokens=3, reasoning_tokens=2, audio_tokens=1),
+                row(2, status=500, error="internal_error", prompt_tokens=None, cost_nano=None),
+                row(3, error="upstream_protocol", cost_nano=None, completion_tokens=None),
+                row(4, status=404, prompt_tokens=0, completion_tokens=None, cost_nano=None),
+            ]
+        )
+        assert await store.usage(query()) == [
+            UsageSum(
+                group={},
+                requests=4,
+                errors=3,
+                prompt_tokens=20,
+                completion_tokens=10,
+                cached_tokens=3,
+                reasoning_tokens=2,
+                audio_tokens=1,
+                cost_nano=1000,
+                unpriced=2,
+                duration_s=2.0,
+            )
+        ]
+
+    async def test_it_is_grouped_by_what_was_asked_for_in_that_order(self, store: Store):
+        await store.append(
+            [
+                row(MONDAY, key_id="b", team_id="t", model_served="m2"),
+                row(MONDAY + 1, key_id="a", model_served="m1", upstream="azure"),
+                row(MONDAY + DAY, key_id="b", model_served="m1"),
+                row(MONDAY + DAY + HOUR, key_id="b", model_served="m1"),
+            ]
+        )
+
+        async def groups(*by) -> list[tuple[str, ...]]:
+            found = await store.usage(query(group_by=by))
+            return [(*one.group.values(), one.requests) for one in found]
+
+        assert await groups("key") == [("a", 1), ("b", 3)]
+        assert await groups("team") == [("", 3), ("t", 1)]
+        assert await groups("model", "key") == [("m1", "a", 1), ("m1", "b", 2), ("m2", "b", 1)]
+        assert await groups("upstream") == [("azure", 1), ("openai", 3)]
+        assert await groups("day") == [("2026-01-05", 2), ("2026-01-06", 2)]
+        assert await groups("hour", "key") == [
+            ("2026-01-05T00:00:00Z", "a", 1),
+            ("2026-01-05T00:00:00Z", "b", 1),
+            ("2026-01-06T00:00:00Z", "b", 1),
+            ("2026-01-06T01:00:00Z", "b", 1),
+        ]
+
+    async def test_only_what_was_asked_for_is_counted(self, store: Store):
+        await store.append(
+            [
+                row(1, key_id="a", team_id="t", model_served="m1", upstream="u1"),
+                row(2, key_id="b", team_id="t", model_served="m2", upstream="u1"),
+                row(3, key_id="c", team_id="", model_served="m2", upstream="u2"),
+            ]
+        )
+        for bounds in ((0, math.inf), (0.5, 3000)):  # by sums, by rows
+            assert await requests(store, *bounds, key_id="a") == 1
+            assert await requests(store, *bounds, team_id="t") == 2
+            assert await requests(store, *bounds, team_id="") == 1
+            assert await requests(store, *bounds, model="m2") == 2
+            assert await requests(store, *bounds, upstream="u1", model="m2") == 1
+            assert await requests(store, *bounds, key_id="nobody") == 0
+
+    @pytest.mark.parametrize("by", [(), ("day",), ("hour", "model"), ("key",)])
+    async def test_any_stretch_of_time_is_exact(self, store: Store, by):
+        times = [MONDAY - HOUR + minute * 1860.5 for minute in range(150)]
+        await store.append([row(at) for at in times])
+        edges = [
+            MONDAY,
+            MONDAY + 0.5,
+            MONDAY + HOUR,
+            times[1],
+            times[2],
+            MONDAY + 30 * HOUR + 1,
+            MONDAY + 2 * DAY,
+            times[-1],
+            MONDAY + 4 * DAY,
+        ]
+        for begins_at in edges:
+            for ends_at in edges:
+                wanted = sum(begins_at <= at < ends_at for at in times)
+                assert await requests(store, begins_at, ends_at, group_by=by) == wanted
+
+    async def test_groups_of_rows_and_of_sums_are_the_same_groups(self, store: Store):
+        await store.append([row(MONDAY + second * 60) for second in range(600)])
+        (only,) = await store.usage(
+            query(MONDAY + 90, MONDAY + 5 * HOUR + 90, group_by=["day", "model", "upstream"])
+        )
+        assert only.group == {"day": "2026-01-05", "model": "gpt-1", "upstream": "openai"}
+        assert only.requests == 300
+
+
+class TestSpent:
+    async def test_it_counts_from_the_very_time(self, store: Store):
+        times = [MONDAY + step * 3000 for step in range(100)]
+        await store.append([row(at, key_id="k", team_id="t") for at in times])
+        await store.append([row(at + 1, key_id="other") for at in times])
+        for since in (0, MONDAY, times[1], times[1] + 0.5, MONDAY + HOUR, MONDAY + DAY, times[-1]):
+            wanted = 1000 * sum(at >= since for at in times)
+            assert await store.spent({"k": since, "t": since}) == {"k": wanted, "t": wanted}
+
+    async def test_who_has_no_rows_has_spent_nothing(self, store: Store):
+        await store.append([row(1, key_id="free", cost_nano=None)])
+        assert await store.spent({"nobody": 0, "free": 0}) == {"nobody": 0, "free": 0}
+        assert await store.spent({}) == {}
+
+
+class TestExpiry:
+    async def test_old_rows_and_bodies_go_and_the_sums_stay(self, store: Store):
+        await store.append(
+            [row(MONDAY + second) for second in range(0, 2 * HOUR, 600)],
+            [Bodies(float(at), f"req-{at}", "key-a", b"{}", b"\0\xff") for at in range(5)],
+        )
+        before = await store.usage(query(group_by=["hour"]))
+        assert await store.expire(rows_before=MONDAY + HOUR + 1, bodies_before=3) == (6, 3)
+        assert len(await store.recent(limit=100)) == 6
+        assert await store.usage(query(group_by=["hour"])) == before
+        assert await store.expire(rows_before=MONDAY + HOUR + 1, bodies_before=3) == (0, 0)
+
+    async def test_a_time_whose_rows_are_gone_counts_as_its_whole_hour(self, store: Store):
+        await store.append([row(MONDAY + second, key_id="k") for second in range(0, 7200, 600)])
+        await store.expire(rows_before=MONDAY + HOUR, bodies_before=0)
+        assert await requests(store, MONDAY + 1200, MONDAY + 2 * HOUR) == 12
+        assert await requests(store, MONDAY, MONDAY + 1200) == 6
+        assert await store.spent({"k": MONDAY + 1200}) == {"k": 12_000}
+        assert await requests(store, MONDAY + HOUR + 1, MONDAY + 2 * HOUR) == 5
+
+    async def test_many_go_in_several_steps(self, store: Store, monkeypatch: pytest.MonkeyPatch):
+        for module in ("sqlite", "postgres"):
+            monkeypatch.setattr(f"relay.stores.{module}.EXPIRED_AT_ONCE", 10)
+        await store.append([row(second) for second in range(95)])
+        assert await store.expire(rows_before=HOUR, bodies_before=0) == (95, 0)
+
+    async def test_bodies_are_kept_once(self, store: Store):
+        body = Bodies(1.0, "req-1", "key-a", b"question", b"answer")
+        await store.append([row(1, request_id="req-1")], [body])
+        await store.append([row(1, request_id="req-1")], [body])
+        assert await store.expire(rows_before=0, bodies_before=2) == (0, 1)
