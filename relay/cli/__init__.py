@@ -6,6 +6,7 @@
     relay chat      endpoint.py  conversation.py  prompt.py  chat.py
     relay models    endpoint.py  models.py
     relay mode      endpoint.py  mode.py
+    relay db        db.py
     all of them     terminal.py
 
 Here is only what `relay --help` needs. The command bodies load pydantic and the network client, so
@@ -182,3 +183,49 @@ def _mode(
     from relay.cli.mode import run  # noqa: PLC0415 - see the module docstring
 
     run(mode, url=url, admin_key=admin_key, as_json=as_json)
+
+
+database = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Bring the database up to date, or move it.",
+)
+app.add_typer(database, name="db")
+
+
+@database.command("upgrade")
+def _db_upgrade(
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The database: a URL, env:NAME or file:PATH. Default: as the settings here say.",
+        ),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The TOML file that names it.")
+    ] = None,
+) -> None:
+    """Make the tables, or bring those of an older version up to date.
+
+    A relay does so itself when it starts. Any number may try at the same time.
+    """
+    from relay.cli.db import upgrade  # noqa: PLC0415 - see the module docstring
+
+    upgrade(database_url, config)
+
+
+@database.command("copy")
+def _db_copy(
+    source: Annotated[str, typer.Argument(help="A URL, env:NAME or file:PATH.")],
+    target: Annotated[str, typer.Argument(help="Likewise; a new database, or half a copy.")],
+) -> None:
+    """Copy keys, teams, usage, everything into another database.
+
+    From sqlite:///relay.db to postgresql://USER:PASSWORD@HOST/NAME or back. Stop the relay before:
+    what it writes meanwhile is not copied. What broke off goes on when it is run again, and until
+    it is complete no relay uses the target.
+    """
+    from relay.cli.db import copy_all  # noqa: PLC0415 - see the module docstring
+
+    copy_all(source, target)

@@ -38,6 +38,7 @@ _REASONS: dict[type[Exception], str] = {
     asyncpg.QueryCanceledError: "took too long",
     asyncpg.PostgresConnectionError: "cannot be reached",
     asyncpg.AdminShutdownError: "is starting or stopping",
+    asyncpg.exceptions.ClientConfigurationError: "cannot be asked: is the rest of its URL right?",
     asyncpg.InterfaceError: "cannot be reached",
     TimeoutError: "does not answer in time",
     OSError: "cannot be reached",
@@ -54,6 +55,7 @@ class PostgresPool:
         self._size = size
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
+        self._closed = False
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
@@ -63,6 +65,8 @@ class PostgresPool:
             StoreUnavailable: it cannot be had, what was done with it has failed, or the database
                 is of another version.
         """
+        if self._closed:
+            raise StoreUnavailable(f"The database {self._where.shown} is closed.")
         async with failures_told(self._where):
             pool = await self._open()
             async with pool.acquire(timeout=COMMAND_S) as connection:
@@ -70,6 +74,7 @@ class PostgresPool:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        self._closed = True
         if self._pool is not None:
             try:
                 await asyncio.wait_for(self._pool.close(), CLOSE_S)

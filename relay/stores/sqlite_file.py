@@ -22,7 +22,7 @@ BUSY_S = 5.0
 CACHE_KIB = 8192
 
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_UNWRITABLE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+_NO_ROOM_BESIDE = (sqlite3.SQLITE_READONLY_DIRECTORY, sqlite3.SQLITE_CANTOPEN)
 
 _REASONS = {
     sqlite3.SQLITE_READONLY: "is read-only: let the relay write to it and to its folder",
@@ -41,6 +41,7 @@ class SqliteFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._closed = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="relay-store")
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -53,10 +54,15 @@ class SqliteFile:
         Raises:
             StoreUnavailable: it cannot be opened, read or written, or it is of another version.
         """
+        if self._closed:
+            raise StoreUnavailable(f"The database {self._path} is closed.")
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._try, work)
 
     async def aclose(self) -> None:
         """Close the connection, and end the thread."""
+        if self._closed:
+            return
+        self._closed = True
         await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
         self._executor.shutdown(wait=False)
 
@@ -65,8 +71,8 @@ class SqliteFile:
             return work(self._ready())
         except sqlite3.Error as exc:
             self._close()
-            code = primary_code(exc)
-            if code in _UNWRITABLE and (connection := frozen(self._path)):
+            code = getattr(exc, "sqlite_errorcode", 0)
+            if code in _NO_ROOM_BESIDE and (connection := frozen(self._path)):
                 return self._try_frozen(connection, work)
             raise unavailable(self._path, exc) from exc
         except BaseException:
@@ -105,14 +111,16 @@ class SqliteFile:
             self._connection = None
 
 
-def open_file(path: str) -> sqlite3.Connection:
+def open_file(path: str, *, one_thread: bool = True) -> sqlite3.Connection:
     """A connection in autocommit mode, with a write-ahead log.
 
     Raises:
         sqlite3.Error: it cannot be had.
     """
     _create(Path(path))
-    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+    connection = sqlite3.connect(
+        path, timeout=BUSY_S, isolation_level=None, check_same_thread=one_thread
+    )
     try:
         _write_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -130,7 +138,7 @@ def frozen(path: str) -> sqlite3.Connection | None:
     and where no log is there that would have to be read as well.
     """
     file, log = Path(path), Path(f"{path}-wal")
-    if not file.is_file() or os.access(file.parent, os.W_OK) or log.exists():
+    if not file.is_file() or log.exists():
         return None
     return sqlite3.connect(
         f"file:{quote(path)}?mode=ro&immutable=1", uri=True, isolation_level=None

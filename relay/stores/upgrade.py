@@ -3,7 +3,7 @@
 empty     the current tables, from a file beside this one
 older     the statements that alembic writes, in a child process
 current   nothing
-newer     nothing, and an error
+newer     nothing, and an error; likewise for half a copy
 """
 
 import asyncio
@@ -69,10 +69,10 @@ async def script_for(
     """What has to be run on a database of that revision; None for nothing.
 
     Raises:
-        StoreUnavailable: it is of a newer version, or the statements cannot be had.
+        StoreUnavailable: it is newer or half a copy, or the statements cannot be had.
     """
     state = state_of(revision)
-    if state == "newer":
+    if state in ("newer", "unfinished"):
         raise StoreUnavailable(refusal(shown, state))
     if state == "current":
         return None
