@@ -3,24 +3,75 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
 
 from relay.events import AttemptLost, Observer
 from relay.routing import Target
 from relay.types import Answer, Call, Usage
+from relay.usage import estimate_tokens
+
+CLIENT_LEFT = 499
+"""The status that is noted for a client that left; nobody receives it."""
+
+
+class Tally(Protocol):
+    """Has counted the tokens of a stream, as far as it got."""
+
+    @property
+    def usage(self) -> Usage | None: ...
+    def estimate(self) -> int | None:
+        """Tokens of what was written; None when the target has told them."""
+        ...
 
 
 @dataclass(slots=True)
 class Trail:
-    """What one request went through; filled in as it goes, read when its head is written."""
+    """What one request went through; filled in as it goes, read when its head is written.
+
+    `model` is what the client asked for, `served` what the target calls it. `prompt` is the body of
+    a call that names a model. `first_byte_at` is of the answer, on the clock of `perf_counter`.
+    """
 
     target: str = ""
     attempts: int = 0
+    lost_attempts: int = 0
+    """Those that were cancelled, since another target was faster."""
     upstream_s: float = 0.0
+    model: str = ""
+    served: str = ""
+    stream: bool = False
+    prompt: bytes = b""
+    first_byte_at: float = 0.0
     usage: Usage | None = None
+    written_tokens: int | None = None
+    """An estimate of what a stream has brought; None when its target has told, or not streamed."""
     usage_unasked: bool = False
     """The upstream was asked for the usage of a stream, and the client had not asked."""
+    error: str = ""
+    """The code of the error that the client was told, or its type."""
+
+    def take_usage(self, told: "Tally") -> None:
+        """What a stream's watcher has counted; to be called when the stream is over."""
+        self.usage = told.usage
+        self.written_tokens = told.estimate()
+
+    def used(self, status: int) -> tuple[Usage | None, bool]:
+        """The tokens of a request that ended so, and whether they are an estimate.
+
+        What an upstream refused, or failed to answer, has used none. Of one that the client gave up
+        nobody tells what it cost, so that is estimated, too.
+        """
+        if self.usage is not None and self.written_tokens is None:
+            return self.usage, False
+        if not (self.attempts and self.prompt and (status < 400 or status == CLIENT_LEFT)):
+            return self.usage, False
+        written = self.written_tokens or 0
+        if self.usage is None:
+            return Usage(estimate_tokens(self.prompt), written), True
+        if written > self.usage.completion_tokens:
+            return replace(self.usage, completion_tokens=written), True
+        return self.usage, True
 
 
 @dataclass(slots=True)
@@ -104,6 +155,8 @@ class Hedge(Generic[Result]):
                     target = self._open.pop(task)
                     if task.exception() is None or not self._open:
                         self._trail.target = target.name
+                        self._trail.served = target.model or self._call.model
+                        self._trail.lost_attempts += len(self._open)
                         return task.result()
         finally:
             await self._cancel()

@@ -22,7 +22,7 @@ from relay.course import Course
 from relay.errors import BackendError, InvalidRequest, RelayError
 from relay.events import AttemptFailed, Observer, ignore
 from relay.flights import Flights
-from relay.routing import LOCAL, Route, Router, Target
+from relay.routing import Route, Router, Target
 from relay.settings import SomeTimeouts
 from relay.switch import Switch
 from relay.types import Answer, Call, Completion, TimeLimits
@@ -63,6 +63,7 @@ class Engine:
             InvalidRequest: the conversation cannot be sent as it stands.
             BackendError: nobody answered; the last attempt's failure.
         """
+        _begin(trail, call)
         route = self.router.route(call) if target is None else Route((target,))
         if route.single_flight and call.content is None:
             return await self._share(route, call, trail)
@@ -79,9 +80,11 @@ class Engine:
         return Streaming(lambda: self._begin(call, trail, target))
 
     async def _begin(self, call: Call, trail: Trail, target: Target | None) -> Opened:
+        _begin(trail, call)
         route = self.router.route(call) if target is None else Route((target,))
         opened = await self._attempts(self._open, route, call, trail)
         trail.usage_unasked = opened.unasked
+        trail.first_byte_at = perf_counter()
         return opened
 
     async def _share(self, route: Route, call: Call, trail: Trail) -> Completion:
@@ -206,10 +209,11 @@ class Engine:
         if call.for_target is not None:
             call = replace(call.for_target(target.name), timeouts=call.timeouts)
         trail.target = target.name
+        trail.served = target.model or call.model
         messages = call.payload.get("messages")
         plan = None if messages is None else history.plan(messages, target.history)
         renamed = target.model is not None and target.model != call.model
-        unasked = self._ask_usage and call.stream and target.name != LOCAL and _silent(call)
+        unasked = self._ask_usage and call.stream and _silent(call)
         trail.usage_unasked = unasked
         if plan is not None or renamed or unasked:
             try:
@@ -231,6 +235,13 @@ class Engine:
             most = self._longest.get(name, getattr(limits, name))
             granted[name] = min(seconds, most)
         return replace(limits, **granted)
+
+
+def _begin(trail: Trail, call: Call) -> None:
+    trail.model = call.model
+    trail.stream = call.stream
+    if call.model:
+        trail.prompt = call.body
 
 
 def _silent(call: Call) -> bool:

@@ -6,14 +6,19 @@ An observer is a callable that takes an event; it never blocks and never raises.
 from dataclasses import dataclass
 from typing import Protocol
 
-from relay.types import Usage
+from relay.types import Usage, value  # type: ignore[attr-defined]  # it is there as an alias
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class RequestEnded:
-    """One request is over, whatever became of it. Times in seconds.
+    """One request is over, whatever became of it; a turn of a WebSocket is one, too.
 
-    `usage` is None when its target told none, or for calls that are only passed on.
+    Times in seconds: `at` is when it began, since the epoch, `first_token_s` (of streams) and
+    `duration_s` count from there. `model` is what was asked for, `served` what the target calls it;
+    `attempts` are those at targets, `lost_attempts` of them were cancelled since another one was
+    faster. `usage` is None when nothing was used or nobody told; `estimated` marks it as ours.
+    `cost_nano`, in nano-dollars, is None where it has no price. `error` is the code of the error
+    that the client was told, or its type; a stream that broke off has one beside its status 200.
     """
 
     request_id: str
@@ -25,6 +30,17 @@ class RequestEnded:
     target: str
     attempts: int
     usage: Usage | None = None
+    at: float = 0.0
+    key_id: str = ""
+    team_id: str = ""
+    model: str = ""
+    served: str = ""
+    stream: bool = False
+    lost_attempts: int = 0
+    estimated: bool = False
+    cost_nano: int | None = None
+    first_token_s: float | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,9 @@ class Call:
 class Usage:
     """The tokens of one answer, as its target counted them; the lower ones are parts of the upper.
 
-    `cached_tokens` are of the prompt, `reasoning_tokens` of the completion, `audio_tokens` of both.
+    `cached_tokens` (read from a cache) and `cache_write_tokens` are of the prompt,
+    `reasoning_tokens` of the completion, `audio_tokens` of both: `audio_completion_tokens` of them
+    of the completion.
     """
 
     prompt_tokens: int = 0
@@ -123,6 +125,8 @@ class Usage:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     audio_tokens: int = 0
+    cache_write_tokens: int = 0
+    audio_completion_tokens: int = 0
 
 
 @value(frozen=True)

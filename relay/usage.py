@@ -10,6 +10,7 @@ names of chat completions and those of responses are known.
 Source: OpenAI's API reference, "The chat completion chunk object", "The response object".
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,24 @@ import orjson
 from relay.sse import EventParser
 from relay.types import Usage
 
+MAX_TOKENS = 1_000_000_000
+"""More than any answer has: what is beyond it is no count, and would not fit into sums."""
+
+BYTES_PER_TOKEN = 4
+IMAGE_TOKENS = 1000
+"""What a picture (or sound) inside a prompt counts where nobody tells, whatever its size."""
+
+SAMPLE_BYTES = 4096
+LARGE_BYTES = 8192
+"""A body beyond this is searched for its usage from the end, rather than parsed."""
+
 _NAME = b'"usage"'
+_INLINE = re.compile(rb";base64,[A-Za-z0-9+/=_-]*")
+_WRITTEN = re.compile(
+    rb'"(?:content|reasoning_content|reasoning|arguments|text|thinking|partial_json|delta)"'
+    rb'\s*:\s*"((?:[^"\\]|\\.)*)'
+)
+_DECODER = json.JSONDecoder()
 _TOLD = re.compile(rb'"usage"\s*:\s*\{')
 _LINE_END = rb"(?>\r\n|\n|\r)"
 _EVENT = re.compile(rb".*?" + _LINE_END + _LINE_END + rb"|.+", re.DOTALL)
@@ -35,25 +53,83 @@ def read_usage(told: object) -> Usage | None:
         return None
     of_prompt = _details(told, "prompt_tokens_details", "input_tokens_details")
     of_completion = _details(told, "completion_tokens_details", "output_tokens_details")
+    spoken = _count(of_completion, "audio_tokens") or 0
     return Usage(
         prompt_tokens=prompt or 0,
         completion_tokens=completion or 0,
         cached_tokens=_count(of_prompt, "cached_tokens") or 0,
         reasoning_tokens=_count(of_completion, "reasoning_tokens") or 0,
-        audio_tokens=(_count(of_prompt, "audio_tokens") or 0)
-        + (_count(of_completion, "audio_tokens") or 0),
+        audio_tokens=(_count(of_prompt, "audio_tokens") or 0) + spoken,
+        cache_write_tokens=_count(of_prompt, "cache_write_tokens") or 0,
+        audio_completion_tokens=spoken,
     )
+
+
+def estimate_tokens(prompt: bytes) -> int:
+    """The tokens of a request's body, about: what it has of text, and something for each image."""
+    if b";base64," in prompt:
+        prompt, images = _INLINE.subn(b"", prompt)
+        return -(-len(prompt) // BYTES_PER_TOKEN) + images * IMAGE_TOKENS
+    return -(-len(prompt) // BYTES_PER_TOKEN)
 
 
 def usage_in_body(body: bytes) -> Usage | None:
     """What a whole answer tells."""
     if _NAME not in body:
         return None
+    if len(body) > LARGE_BYTES:
+        usage = usage_in_tail(body[-LARGE_BYTES:])
+        if usage is not None:
+            return usage
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
     return _usage_of(answer)
+
+
+def usage_in_tail(tail: bytes) -> Usage | None:
+    """What the end of a long answer tells: nearly all have their usage there."""
+    # Inside a string its quotes would be escaped, so what is found is a member's name.
+    places = list(_TOLD.finditer(tail))
+    if not places:
+        return None
+    try:
+        told, _ = _DECODER.raw_decode(tail[places[-1].end() - 1 :].decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    return read_usage(told)
+
+
+class Sample:
+    """Estimates the tokens of a stream from what its beginning is made of."""
+
+    __slots__ = ("_kept", "_passed", "_room")
+
+    def __init__(self) -> None:
+        self._kept: list[bytes] = []
+        self._room = SAMPLE_BYTES
+        self._passed = 0
+
+    def add(self, events: bytes) -> None:
+        """The next events."""
+        self._passed += len(events)
+        if self._room > 0:
+            self._kept.append(events[: self._room])
+            self._room -= len(events)
+
+    def tokens(self) -> int:
+        """How many all of them hold, about."""
+        beginning = b"".join(self._kept)
+        written = sum(len(text) for text in _WRITTEN.findall(beginning))
+        return -(-written * self._passed // (len(beginning) * BYTES_PER_TOKEN)) if written else 0
+
+
+def estimate_answer(body: bytes) -> int:
+    """The tokens of a whole answer that tells none, about."""
+    sample = Sample()
+    sample.add(body)
+    return sample.tokens()
 
 
 class UsageInStream:
@@ -63,17 +139,23 @@ class UsageInStream:
     and the client did not.
     """
 
-    __slots__ = ("_strip", "usage")
+    __slots__ = ("_sample", "_strip", "usage")
 
     def __init__(self, *, strip: bool) -> None:
         self.usage: Usage | None = None
         self._strip = strip
+        self._sample = Sample()
 
     def push(self, events: bytes) -> bytes:
         """Whole events in, and out what the client gets of them."""
+        self._sample.add(events)
         if _NAME not in events or _TOLD.search(events) is None:
             return events
         return b"".join([event for event in _EVENT.findall(events) if self._passes(event)])
+
+    def estimate(self) -> int | None:
+        """The tokens that have passed, about; None when the stream has told."""
+        return None if self.usage is not None else self._sample.tokens()
 
     def _passes(self, event: bytes) -> bool:
         if _TOLD.search(event) is None:
@@ -109,6 +191,6 @@ def _details(told: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 def _count(told: Mapping[str, Any], *names: str) -> int | None:
     for name in names:
         value = told.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS:
             return value
     return None

@@ -9,20 +9,24 @@ nested names join with two underscores (`RELAY_TIMEOUTS__CONNECT_S`). A secret i
     values.py     what one setting may be       model.py      all of them, and their rules
     upstream.py   those of an upstream          names.py      what they are called; .env.example
     routes.py     those of a model              sources.py    reading, merging, reporting
+    prices.py     what calls cost
 """
 
-from relay.settings.model import Mode, Settings, is_loopback
+from relay.settings.model import LOCAL, Mode, Settings, is_loopback
 from relay.settings.names import env_example, leaves, variable
+from relay.settings.prices import PriceSettings
 from relay.settings.routes import History, ModelSettings, OfflineSettings, TargetSettings
 from relay.settings.sources import SettingsError, load_settings, settings_files
 from relay.settings.upstream import BreakerSettings, SomeTimeouts, Timeouts, UpstreamSettings
 
 __all__ = [
+    "LOCAL",
     "BreakerSettings",
     "History",
     "Mode",
     "ModelSettings",
     "OfflineSettings",
+    "PriceSettings",
     "Settings",
     "SettingsError",
     "SomeTimeouts",

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from relay.settings.nearest import did_you_mean
+from relay.settings.prices import PriceSettings
 from relay.settings.routes import History, ModelSettings, OfflineSettings
 from relay.settings.upstream import Section, SomeTimeouts, Timeouts, UpstreamSettings
 from relay.settings.values import Address, BaseUrl, Names, Patterns, Seconds, Secret, Secrets
@@ -128,10 +129,10 @@ class Settings(Section):
     ping_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="seconds of silence after which a stream gets a comment; 0: never"
     )
-    stream_usage: bool = Field(
-        False,
-        description="ask upstreams for the token counts of streams, for the log; clients who did"
-        " not ask do not see them",
+    stream_usage: bool | None = Field(
+        None,
+        description="ask upstreams for the token counts of streams; clients who did not ask do not"
+        " see them (default: true where usage is kept, see database_url)",
     )
     shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
         10.0, description="seconds open answers have to finish after SIGTERM"
@@ -139,7 +140,23 @@ class Settings(Section):
 
     # Both may hold a password, so they are not shown.
     database_url: Address = Field(
-        "sqlite:///relay.db", repr=False, description="where keys and usage are kept"
+        "sqlite:///relay.db",
+        repr=False,
+        description="where keys and usage are kept: sqlite:///relay.db, postgresql://..., or none",
+    )
+    ledger_flush_s: Annotated[float, Field(ge=0.05, le=60)] = Field(
+        1.0, description="seconds between two writes of the ledger: what a kill may cost"
+    )
+    ledger_keep_days: Annotated[int, Field(ge=1)] = Field(
+        400, description="days the row of each request is kept; sums by the hour stay"
+    )
+    bodies_keep_days: Annotated[int, Field(ge=1)] = Field(
+        30, description="days bodies are kept, of those keys whose policy wants them kept"
+    )
+    redact_bodies: str | None = Field(
+        None,
+        description="what bodies go through before they are kept: the name of an entry point in"
+        " relay.redactors, or package.module:attribute",
     )
     redis_url: Address | None = Field(
         None, repr=False, description="shared counters for many replicas"
@@ -154,6 +171,9 @@ class Settings(Section):
     )
     models: tuple[ModelSettings, ...] = Field(
         (), description="the models clients may name; in relay.toml as [[models]]"
+    )
+    prices: tuple[PriceSettings, ...] = Field(
+        (), description="what models cost; in relay.toml as [[prices]]"
     )
 
     @model_validator(mode="after")

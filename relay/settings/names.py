@@ -7,7 +7,7 @@ from relay.settings.upstream import Section
 
 PREFIX = "RELAY_"
 
-TABLES = ("upstreams", "models")
+TABLES = ("upstreams", "models", "prices")
 """Fields that hold tables: written in `relay.toml`, in the environment as JSON."""
 
 

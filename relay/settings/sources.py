@@ -24,6 +24,7 @@ from relay.schema import field_path
 from relay.settings.model import Settings
 from relay.settings.names import PREFIX, TABLES, leaves, variable
 from relay.settings.nearest import did_you_mean
+from relay.settings.prices import PriceSettings
 from relay.settings.routes import ModelSettings, OfflineSettings, TargetSettings
 from relay.settings.upstream import BreakerSettings, SomeTimeouts, Timeouts, UpstreamSettings
 from relay.settings.values import VARIABLES
@@ -199,6 +200,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "upstreams": UpstreamSettings,
     "models": ModelSettings,
     "targets": TargetSettings,
+    "prices": PriceSettings,
 }
 
 _PLAIN = {

@@ -1,0 +1,15 @@
+"""What was asked, by whom, of whom, and what it cost: one row for each request.
+
+    RequestEnded --rows.py--> LedgerRow --ledger.py: queue, one task--> Store.append
+    bodies, where a key's policy asks for them --redaction.py--> with them
+
+No request waits for the disk. While the store is away the rows wait here; when there are too many,
+requests wait a little, and then rows are lost, which is counted and logged.
+"""
+
+from relay.ledger.ledger import Ledger
+from relay.ledger.off import NO_LEDGER, Book
+from relay.ledger.redaction import Redact, load_redactor
+from relay.ledger.rows import as_row
+
+__all__ = ["NO_LEDGER", "Book", "Ledger", "Redact", "as_row", "load_redactor"]

@@ -1,0 +1,52 @@
+"""What one model costs, and what an answer of it has cost: exact, in whole nano-dollars."""
+
+from typing import NamedTuple
+
+from relay.types import Usage
+
+NANO = 1_000_000_000
+MILLION = 1_000_000
+
+
+class Price(NamedTuple):
+    """Rates in nano-dollars for a million tokens, `request` for one request.
+
+    A rate that is None is that of all tokens on its side: `cached`, `cache_write` and
+    `audio_prompt` are of the prompt, `reasoning` and `audio_completion` of the completion. `tiers`
+    are the prices of longer prompts (of more than so many tokens), which then hold for all tokens.
+    """
+
+    prompt: int | None = 0
+    completion: int | None = 0
+    cached: int | None = None
+    cache_write: int | None = None
+    reasoning: int | None = None
+    audio_prompt: int | None = None
+    audio_completion: int | None = None
+    request: int | None = 0
+    tiers: tuple[tuple[int, "Price"], ...] = ()
+
+
+FREE = Price()
+
+
+def cost(price: Price, usage: Usage) -> int:
+    """What an answer with those tokens costs, in nano-dollars, rounded up."""
+    for above, tier in price.tiers:
+        if usage.prompt_tokens > above:
+            price = tier
+    prompt, completion = price.prompt or 0, price.completion or 0
+    total = usage.prompt_tokens * prompt + usage.completion_tokens * completion
+    if usage.cached_tokens and price.cached is not None:
+        total += usage.cached_tokens * (price.cached - prompt)
+    if usage.cache_write_tokens and price.cache_write is not None:
+        total += usage.cache_write_tokens * (price.cache_write - prompt)
+    if usage.reasoning_tokens and price.reasoning is not None:
+        total += usage.reasoning_tokens * (price.reasoning - completion)
+    if usage.audio_tokens:
+        spoken = usage.audio_completion_tokens
+        if price.audio_prompt is not None:
+            total += (usage.audio_tokens - spoken) * (price.audio_prompt - prompt)
+        if price.audio_completion is not None:
+            total += spoken * (price.audio_completion - completion)
+    return -(-max(total, 0) // MILLION) + (price.request or 0)

@@ -1,0 +1,85 @@
+"""What a model costs at a target: as configured (`[[prices]]`), else as the table has it."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from fnmatch import fnmatchcase
+
+from relay.prices.price import FREE, NANO, Price, cost
+from relay.prices.table import PriceTable, offer_at
+from relay.settings import LOCAL, PriceSettings, UpstreamSettings
+from relay.types import Usage
+
+REMEMBERED = 4096
+"""How many names are remembered: clients may ask for anything."""
+
+
+class Prices:
+    """The prices of one configuration."""
+
+    def __init__(
+        self,
+        settings: Sequence[PriceSettings] = (),
+        upstreams: Sequence[UpstreamSettings] = (),
+        table: PriceTable | None = None,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """The first of `settings` that fits counts. `table` is shared by all configurations."""
+        self.table = table or PriceTable()
+        self._settings = settings
+        self._upstreams = {upstream.name: upstream for upstream in upstreams}
+        self._now = now
+        self._found: dict[tuple[str, str], tuple[Price | None, float]] = {}
+
+    def price(self, model: str, upstream: str) -> Price | None:
+        """What that model costs there; None when nobody knows, or while the table is loaded.
+
+        `upstream` is the name of a target, and `model` what the model is called there.
+        """
+        known = self._found.get((model, upstream))
+        if known is not None and (known[1] == math.inf or known[1] > self._now()):
+            return known[0]
+        return self._look_up(model, upstream)
+
+    def cost(self, model: str, upstream: str, usage: Usage) -> int | None:
+        """What an answer has cost, in nano-dollars; None when the model has no price."""
+        price = self.price(model, upstream)
+        return None if price is None else cost(price, usage)
+
+    async def ready(self) -> None:
+        """Wait until the table is there: about a second, once in the life of a process."""
+        await self.table.ready()
+
+    def _look_up(self, model: str, upstream: str) -> Price | None:
+        price, until = self._configured(model, upstream), math.inf
+        if price is None and upstream == LOCAL:
+            price = FREE
+        if price is None and (settings := self._upstreams.get(upstream)) is not None and model:
+            if not self.table.loaded:
+                self.table.load()
+                return None
+            offers = self.table.find(model, settings.base_url, settings.kind)
+            if offers is not None:
+                price, until = offer_at(offers, self._now())
+        if len(self._found) >= REMEMBERED:
+            self._found.clear()
+        self._found[model, upstream] = (price, until)
+        return price
+
+    def _configured(self, model: str, upstream: str) -> Price | None:
+        for one in self._settings:
+            if one.upstream in (None, upstream) and fnmatchcase(model, one.model):
+                return _price(one)
+        return None
+
+
+def _price(settings: PriceSettings) -> Price:
+    return Price(*_rates(settings))
+
+
+def _rates(settings: PriceSettings) -> Iterator[int | None]:
+    for name in Price._fields[:-1]:
+        usd: Decimal | None = getattr(settings, f"{name}_usd")
+        yield None if usd is None else int(usd * NANO)
