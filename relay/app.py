@@ -19,10 +19,12 @@ from starlette.routing import Router as Routes
 from starlette.types import Receive, Scope, Send
 
 from relay.backends import Backends, Sharing, already_open, open_backends
+from relay.books import ledger_of, store_of
 from relay.built import Built, forget_routes
 from relay.health import Health
 from relay.local import LocalBackend, LocalModel
 from relay.model_process import ModelProcesses
+from relay.prices import PriceTable
 from relay.reload import Reloader, Sources, Supervision, held
 from relay.routing import Router
 from relay.settings import Settings, SettingsError, load_settings, variable
@@ -74,6 +76,9 @@ class Relay:
         self.reload: Reload = not_reloadable
         self._local = local
         self._sharing = sharing
+        self.store = store_of(settings)
+        self.ledger = ledger_of(settings, self.store, lambda: self._now.prices)
+        self._table = PriceTable()
         self._life = Routes(lifespan=self._lifespan)
         # Outside of what is built: an open socket must not hold an old configuration.
         self._socket = ChatSocket(lambda: self._now.turns)
@@ -127,6 +132,8 @@ class Relay:
             settings,
             backends,
             self.presence,
+            ledger=self.ledger,
+            table=self._table,
             known={name: health for name, health in known.items() if name in kept},
             reload=self._reload_now,
         )
@@ -167,6 +174,7 @@ class Relay:
 
     @asynccontextmanager
     async def _lifespan(self, _: object) -> AsyncIterator[None]:
+        self.ledger.start()
         self._now.start()
         try:
             yield
@@ -178,6 +186,10 @@ class Relay:
             await asyncio.gather(*self._closing)
             for backend in self.backends.all():
                 await backend.aclose()
+            await self.ledger.aclose()
+            await self._table.aclose()
+            if self.store is not None:
+                await self.store.aclose()
 
 
 class Server(uvicorn.Server):

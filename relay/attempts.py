@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from relay.events import AttemptLost, Observer
 from relay.routing import Target
 from relay.types import Answer, Call, Usage
-from relay.usage import estimate_tokens
+from relay.usage import estimate_answer, estimate_tokens, usage_in_body
 
 CLIENT_LEFT = 499
 """The status that is noted for a client that left; nobody receives it."""
@@ -48,10 +48,18 @@ class Trail:
     """An estimate of what a stream has brought; None when its target has told, or not streamed."""
     usage_unasked: bool = False
     """The upstream was asked for the usage of a stream, and the client had not asked."""
+    shared: bool = False
+    """Its answer came by another request's call, which counts the tokens and attempts."""
     error: str = ""
     """The code of the error that the client was told, or its type."""
 
-    def take_usage(self, told: "Tally") -> None:
+    def take_body(self, body: bytes) -> None:
+        """Count the tokens of a whole answer."""
+        self.usage = usage_in_body(body)
+        if self.usage is None:
+            self.written_tokens = estimate_answer(body)
+
+    def take_stream(self, told: "Tally") -> None:
         """What a stream's watcher has counted; to be called when the stream is over."""
         self.usage = told.usage
         self.written_tokens = told.estimate()
@@ -62,6 +70,8 @@ class Trail:
         What an upstream refused, or failed to answer, has used none. Of one that the client gave up
         nobody tells what it cost, so that is estimated, too.
         """
+        if self.shared:
+            return Usage(), False
         if self.usage is not None and self.written_tokens is None:
             return self.usage, False
         if not (self.attempts and self.prompt and (status < 400 or status == CLIENT_LEFT)):

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from relay import __version__
+from relay.attempts import CLIENT_LEFT
 from relay.backends import Backends
 from relay.engine import Engine
 from relay.errors import (
@@ -26,6 +27,8 @@ from relay.errors import (
 from relay.events import ignore
 from relay.health import Health
 from relay.keys import Keyring
+from relay.ledger import NO_LEDGER, Book
+from relay.prices import Prices, PriceTable
 from relay.probing import Probing
 from relay.routing import LOCAL, Router
 from relay.schema import field_path
@@ -33,6 +36,7 @@ from relay.settings import Settings
 from relay.switch import KeptMode, Side, Switch
 from relay.telemetry import logs
 from relay.web import documentation
+from relay.web.accounts import Accounts
 from relay.web.admin import AdminKey, admin_router
 from relay.web.admin_reload import Reload, reload_router
 from relay.web.admin_upstreams import upstreams_router
@@ -40,7 +44,7 @@ from relay.web.allowlist import Allowlist
 from relay.web.catalogue import Catalogue
 from relay.web.chat import ChatEndpoint
 from relay.web.cors import Cors, Origins
-from relay.web.door import CLIENT_CLOSED_REQUEST, Door, internal_error
+from relay.web.door import Door, internal_error
 from relay.web.exchange import Exchange
 from relay.web.messages import messages_endpoints
 from relay.web.models import Models
@@ -65,6 +69,8 @@ class Built:
         backends: Backends,
         presence: Presence,
         *,
+        ledger: Book,
+        table: PriceTable,
         known: Mapping[str, Health],
         reload: Reload,
     ) -> None:
@@ -72,6 +78,8 @@ class Built:
         self.backends = backends
         self.presence = presence
         self.users = Users()
+        self.prices = Prices(settings.prices, settings.all_upstreams(), table)
+        self._ledger = ledger
         self._reload = reload
         self._upstreams = backends.upstreams
         self._local = backends.local
@@ -139,11 +147,14 @@ class Built:
         settings = self.settings
         keyring = Keyring(key.get_secret_value() for key in settings.api_keys)
         origins = Origins(settings.cors_origins, guarded=not keyring.empty)
-        observe = logs.of_requests()
+        accounts = Accounts(logs.of_requests(), self._ledger, self.prices)
+        kept = self._ledger is not NO_LEDGER
+        count = kept or accounts.observe is not ignore
+        ask_usage = settings.stream_usage
         engine = Engine(
             self.router,
             retries=settings.retries,
-            ask_usage=settings.stream_usage,
+            ask_usage=kept if ask_usage is None else ask_usage,
             max_retry_after_s=settings.max_retry_after_s,
             longest=settings.longest_timeouts,
             switch=self.switch,
@@ -158,7 +169,7 @@ class Built:
             self.presence,
             max_body_bytes=settings.max_body_bytes,
             ping_s=settings.ping_s,
-            count=observe is not ignore,
+            count=count,
         )
         passthrough = Passthrough(
             engine,
@@ -166,6 +177,7 @@ class Built:
             allowed=Allowlist(settings.passthrough),
             max_body_bytes=settings.max_body_bytes,
             max_upload_bytes=settings.max_upload_bytes,
+            count=count,
         )
         app = FastAPI(
             title="relay",
@@ -184,18 +196,18 @@ class Built:
             app.include_router(upstreams_router(settings.all_upstreams(), self._upstreams, health))
         app.mount("/static/swagger", PageFiles(directory=swagger_files()))
         app.mount("/static", PageFiles(directory=STATIC))
-        self.turns = Turns(engine, models, keyring, origins, self.users)
+        self.turns = Turns(engine, models, keyring, origins, self.users, accounts)
         documentation.document(app)
         for kind in (RelayError, HTTPException, RequestValidationError, ClientLeft, Exception):
             app.add_exception_handler(kind, _answer_error)
         door = Door(
             app,
-            direct=messages_endpoints(engine, self.presence, settings, count=observe is not ignore)
+            direct=messages_endpoints(engine, self.presence, settings, count=count)
             | {("POST", "/v1/chat/completions"): chat},
             passthrough=passthrough,
             keyring=keyring,
             admin_key=AdminKey(settings.admin_key),
-            observe=observe,
+            accounts=accounts,
             users=self.users,
         )
         self._door = door
@@ -223,7 +235,7 @@ def forget_routes() -> None:
 async def _answer_error(request: Request, exc: Exception) -> Response:
     """Every failure inside FastAPI's stack, as the envelope."""
     if isinstance(exc, ClientLeft):
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
+        return Response(status_code=CLIENT_LEFT)
     error = _as_relay_error(request, exc)
     reply = Response(error.envelope(), error.status)
     reply.raw_headers[:0] = answer_headers(error)

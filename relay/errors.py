@@ -56,6 +56,11 @@ class RelayError(Exception):
         if code is not None:
             self.code = code
 
+    @property
+    def name(self) -> str:
+        """Its code, or its type where it has none."""
+        return self.code or self.type
+
     def envelope(self) -> bytes:
         """The JSON body: `{"error": {"message", "type", "param", "code"}}`, UTF-8."""
         error = {

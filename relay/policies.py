@@ -10,15 +10,12 @@ A policy of one's own is a function of the targets and the call: an entry point 
 block; targets that it leaves out are not asked.
 """
 
-import importlib
 import random
-import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from relay.health import Health
+from relay.plugins import PluginMissing, find_plugin
 from relay.settings import SettingsError
 from relay.types import Call
 
@@ -76,35 +73,13 @@ def load_policy(name: str) -> Policy:
     """
     if own := _OWN.get(name):
         return own
-    for entry in entry_points(group=GROUP, name=name):
-        return _callable(name, entry.load)
-    if ":" in name:
-        return _callable(name, lambda: _attribute(name))
-    known = ", ".join([*_OWN, *(entry.name for entry in entry_points(group=GROUP))])
-    raise SettingsError(f"policy '{name}': there is no such policy; known are {known}")
-
-
-def _callable(name: str, load: Callable[[], object]) -> Policy:
     try:
-        found = load()
-    except Exception as exc:  # the user's own code may fail in any way; the start says how
-        raise SettingsError(
-            f"policy '{name}' could not be loaded: {type(exc).__name__}: {exc}"
-        ) from exc
+        found = find_plugin(GROUP, name, known=_OWN)
+    except PluginMissing as exc:
+        raise SettingsError(f"policy '{name}' {exc}") from exc
     if not callable(found):
         raise SettingsError(f"policy '{name}' cannot be called")
-    return found
-
-
-def _attribute(name: str) -> object:
-    module, _, path = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)  # a console script has its own folder there instead
-    found: object = importlib.import_module(module)
-    for step in path.split("."):
-        found = getattr(found, step)
-    return found
+    return cast(Policy, found)
 
 
 def _load(target: Weighted) -> float:

@@ -28,7 +28,10 @@ from relay.web.admin_reload import Outcome
 if TYPE_CHECKING:  # it starts the reloader, so it has to be imported first
     from relay.app import Relay
 
-FIXED = ("host", "port", "workers", "database_url", "redis_url", "state_file")
+FIXED = (
+    *("host", "port", "workers", "database_url", "redis_url", "state_file"),
+    *("ledger_flush_s", "ledger_keep_days", "bodies_keep_days", "redact_bodies"),
+)
 """What is opened once, when the process starts."""
 
 GIVEN = "these settings were given by a program, so there is nothing to read again"

@@ -172,6 +172,31 @@ class UsageInStream:
         return True
 
 
+class UsageInBody:
+    """Watches a whole answer that passes piece by piece; only its end is looked at."""
+
+    __slots__ = ("_sample", "_tail")
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._sample = Sample()
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it tells."""
+        return usage_in_tail(self._tail)
+
+    def push(self, piece: bytes) -> bytes:
+        """The next piece, and the same out."""
+        self._sample.add(piece)
+        self._tail = (self._tail + piece)[-LARGE_BYTES:]
+        return piece
+
+    def estimate(self) -> int | None:
+        """As of a stream."""
+        return None if self.usage is not None else self._sample.tokens()
+
+
 def _usage_of(answer: object) -> Usage | None:
     if not isinstance(answer, Mapping):
         return None

@@ -28,7 +28,9 @@ def start_relay() -> Iterator[StartRelay]:
     running: list[RunningRelay] = []
 
     def start(*, local: Any = None, **settings: Any) -> RunningRelay:
-        relay = Relay(Settings(**{"shutdown_grace_s": 0.2, **settings}), local=local)
+        # Most tests want nothing remembered; those that do say where.
+        usual = {"shutdown_grace_s": 0.2, "database_url": "none"}
+        relay = Relay(Settings(**{**usual, **settings}), local=local)
         server = build_server(relay)
         listener = listen("127.0.0.1", 0)
         root = f"http://127.0.0.1:{listener.getsockname()[1]}"

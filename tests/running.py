@@ -61,6 +61,7 @@ def process(directory: Path, **settings: Any) -> Iterator[tuple[subprocess.Popen
     """`relay serve` as a process of its own, and its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
+    settings = {"database_url": "none", **settings}
     names = {f"RELAY_{name.upper()}": str(value) for name, value in settings.items()}
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("RELAY_", "OPENAI_"))}
     # A machine that keeps no bytecode would compile every library once a process.

@@ -26,7 +26,18 @@ LAYERS = (
     ("attempts", "course"),
     ("engine",),
     ("web",),
-    ("app", "backends", "built", "model_process", "reload", "watch", "workers", "cli", "__main__"),
+    (
+        "app",
+        "backends",
+        "books",
+        "built",
+        "model_process",
+        "reload",
+        "watch",
+        "workers",
+        "cli",
+        "__main__",
+    ),
 )
 """A unit, which is a file or a folder of relay/, may import those of the layers before its own."""
 

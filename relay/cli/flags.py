@@ -103,9 +103,9 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("ping_s", "0", "seconds of silence after which a stream gets a comment; 0: never"),
         Flag(
             "stream_usage",
-            "false",
-            "ask upstreams for the token counts of streams, for the log; clients who did not ask do"
-            " not see them",
+            "",
+            "ask upstreams for the token counts of streams; clients who did not ask do not see them"
+            " (default: true where usage is kept, see database_url)",
         ),
     ),
     "Time limits of upstream calls, in seconds": (
@@ -148,7 +148,28 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         ),
     ),
     "Memory and logs": (
-        Flag("database_url", "sqlite:///relay.db", "where keys and usage are kept"),
+        Flag(
+            "database_url",
+            "sqlite:///relay.db",
+            "where keys and usage are kept: sqlite:///relay.db, postgresql://..., or none",
+        ),
+        Flag("ledger_flush_s", "1", "seconds between two writes of the ledger: what a kill costs"),
+        Flag(
+            "ledger_keep_days",
+            "400",
+            "days the row of each request is kept; sums by the hour stay",
+        ),
+        Flag(
+            "bodies_keep_days",
+            "30",
+            "days bodies are kept, of those keys whose policy wants them kept",
+        ),
+        Flag(
+            "redact_bodies",
+            "",
+            "what bodies go through before they are kept: the name of an entry point in"
+            " relay.redactors, or package.module:attribute",
+        ),
         Flag("redis_url", "", "shared counters for many replicas"),
         Flag(
             "log_level",

@@ -7,9 +7,18 @@ No request waits for the disk. While the store is away the rows wait here; when 
 requests wait a little, and then rows are lost, which is counted and logged.
 """
 
-from relay.ledger.ledger import Ledger
-from relay.ledger.off import NO_LEDGER, Book
+from relay.ledger.ledger import Ledger, Pricing
+from relay.ledger.off import NO_LEDGER, Book, NoLedger
 from relay.ledger.redaction import Redact, load_redactor
 from relay.ledger.rows import as_row
 
-__all__ = ["NO_LEDGER", "Book", "Ledger", "Redact", "as_row", "load_redactor"]
+__all__ = [
+    "NO_LEDGER",
+    "Book",
+    "Ledger",
+    "NoLedger",
+    "Pricing",
+    "Redact",
+    "as_row",
+    "load_redactor",
+]

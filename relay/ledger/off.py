@@ -31,5 +31,11 @@ class NoLedger:
     async def room(self) -> None:
         """There always is."""
 
+    def start(self) -> None:
+        """Nothing has to run."""
+
+    async def aclose(self) -> None:
+        """Nothing is left."""
+
 
 NO_LEDGER = NoLedger()

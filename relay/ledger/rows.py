@@ -3,9 +3,6 @@
 from relay.events import RequestEnded
 from relay.stores import LedgerRow
 
-MAX_TEXT = 256
-"""Characters of what a client chose: the name of a model, a path."""
-
 
 def as_row(ended: RequestEnded) -> LedgerRow:
     """The row of a request."""
@@ -21,9 +18,9 @@ def as_row(ended: RequestEnded) -> LedgerRow:
         ended.key_id,
         ended.team_id,
         ended.caller,
-        _clean(ended.path),
-        _clean(ended.model),
-        _clean(ended.served),
+        ended.path,
+        ended.model,
+        ended.served,
         ended.target,
         ended.attempts,
         ended.lost_attempts,
@@ -40,10 +37,3 @@ def as_row(ended: RequestEnded) -> LedgerRow:
         ended.first_token_s,
         ended.duration_s,
     )
-
-
-def _clean(text: str) -> str:
-    """Text that any database takes: no NUL, no half of a surrogate pair, not a megabyte of it."""
-    if len(text) <= MAX_TEXT and text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:MAX_TEXT])

@@ -72,7 +72,8 @@ def _tiers(prices: types.ModelPrice) -> Iterator[list[int | None]]:
         for tier in value.tiers
     }
     for above in (-1, *sorted(steps)):
-        yield [above, *(_rate(name, _at(value, above)) for name, value in zip(RATES, values))]
+        rates = zip(RATES, values, strict=True)
+        yield [above, *(_rate(name, _at(value, above)) for name, value in rates)]
 
 
 def _first(prices: types.ModelPrice, names: Sequence[str]) -> Decimal | types.TieredPrices | None:
@@ -103,9 +104,12 @@ def _when(constraint: types.StartDateConstraint | types.TimeOfDateConstraint | N
 
 
 def _second(at: time) -> int:
-    at = datetime.combine(datetime(2000, 1, 2, tzinfo=UTC), at).replace(
-        tzinfo=at.tzinfo or UTC
-    ).astimezone(UTC).timetz()
+    at = (
+        datetime.combine(datetime(2000, 1, 2, tzinfo=UTC), at)
+        .replace(tzinfo=at.tzinfo or UTC)
+        .astimezone(UTC)
+        .timetz()
+    )
     return at.hour * 3600 + at.minute * 60 + at.second
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fnmatch import fnmatchcase
 
@@ -50,7 +50,8 @@ class Prices:
 
     async def ready(self) -> None:
         """Wait until the table is there: about a second, once in the life of a process."""
-        await self.table.ready()
+        if self._upstreams and not self.table.loaded:
+            await self.table.ready()
 
     def _look_up(self, model: str, upstream: str) -> Price | None:
         price, until = self._configured(model, upstream), math.inf
@@ -76,10 +77,17 @@ class Prices:
 
 
 def _price(settings: PriceSettings) -> Price:
-    return Price(*_rates(settings))
+    return Price(
+        prompt=_nano(settings.prompt_usd),
+        completion=_nano(settings.completion_usd),
+        cached=_nano(settings.cached_usd),
+        cache_write=_nano(settings.cache_write_usd),
+        reasoning=_nano(settings.reasoning_usd),
+        audio_prompt=_nano(settings.audio_prompt_usd),
+        audio_completion=_nano(settings.audio_completion_usd),
+        request=_nano(settings.request_usd),
+    )
 
 
-def _rates(settings: PriceSettings) -> Iterator[int | None]:
-    for name in Price._fields[:-1]:
-        usd: Decimal | None = getattr(settings, f"{name}_usd")
-        yield None if usd is None else int(usd * NANO)
+def _nano(usd: Decimal | None) -> int | None:
+    return None if usd is None else int(usd * NANO)

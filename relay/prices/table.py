@@ -10,7 +10,7 @@ import logging
 import re
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -130,20 +130,20 @@ def _price(tiers: Sequence[Sequence[int | None]]) -> Price:
 
 def _matches(clause: Any, model: str) -> bool:
     kind, value = clause
-    if kind == "or":
-        return any(_matches(one, model) for one in value)
-    if kind == "and":
-        return all(_matches(one, model) for one in value)
-    if kind == "regex":
-        return re.search(value, model) is not None
-    value = value.lower()
-    if kind == "equals":
-        return bool(model == value)
-    if kind == "starts_with":
-        return model.startswith(value)
-    if kind == "ends_with":
-        return model.endswith(value)
-    return kind == "contains" and value in model
+    if kind in _OF_SEVERAL:
+        return _OF_SEVERAL[kind](_matches(one, model) for one in value)
+    test = _OF_TEXT.get(kind)
+    return test is not None and test(model, value)
+
+
+_OF_SEVERAL: Mapping[str, Callable[[Iterable[bool]], bool]] = {"or": any, "and": all}
+_OF_TEXT: Mapping[str, Callable[[str, str], bool]] = {
+    "equals": lambda model, text: model == text.lower(),
+    "starts_with": lambda model, text: model.startswith(text.lower()),
+    "ends_with": lambda model, text: model.endswith(text.lower()),
+    "contains": lambda model, text: text.lower() in model,
+    "regex": lambda model, text: re.search(text, model) is not None,
+}
 
 
 async def _output(command: Sequence[str]) -> bytes:

@@ -145,7 +145,7 @@ class Settings(Section):
         description="where keys and usage are kept: sqlite:///relay.db, postgresql://..., or none",
     )
     ledger_flush_s: Annotated[float, Field(ge=0.05, le=60)] = Field(
-        1.0, description="seconds between two writes of the ledger: what a kill may cost"
+        1.0, description="seconds between two writes of the ledger: what a kill costs"
     )
     ledger_keep_days: Annotated[int, Field(ge=1)] = Field(
         400, description="days the row of each request is kept; sums by the hour stay"
@@ -251,7 +251,7 @@ class Settings(Section):
 
     def unused(self) -> list[str]:
         """Names that are set but do nothing in this version yet."""
-        return [name for name in ("database_url", "redis_url") if name in self.model_fields_set]
+        return [name for name in ("redis_url",) if name in self.model_fields_set]
 
 
 def is_loopback(host: str) -> bool:

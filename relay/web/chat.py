@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from relay.attempts import Trail
 from relay.engine import Engine
 from relay.errors import RelayError
 from relay.routing import LOCAL
 from relay.sse import event
 from relay.types import Answer, Call
 from relay.upstream import upward
-from relay.usage import UsageInStream, usage_in_body
+from relay.usage import UsageInStream
 from relay.web.presence import Presence
 from relay.web.reading import check_chat, read_body, read_json, read_timeouts
 from relay.web.replies import Visit, awaited, send_events
@@ -53,13 +54,14 @@ class ChatEndpoint:
                 else:
                     answer = await self._engine.complete(call, visit.trail)
                     if self._count:
-                        visit.trail.usage = usage_in_body(answer.body)
+                        visit.trail.take_body(answer.body)
                     wait = visit.answer(answer.status, answer.headers, answer.body)
                     if wait is not None:
                         await wait
         except RelayError as error:
             if not (streaming and visit.client.started):
                 raise
+            visit.trail.error = error.name
             await awaited(visit.end(event(error.envelope())))
 
     async def _read(self, visit: Visit) -> Call:
@@ -80,20 +82,20 @@ class ChatEndpoint:
 
     async def _stream(self, call: Call, visit: Visit) -> None:
         async with self._engine.stream(call, visit.trail) as answer:
-            if visit.trail.target == LOCAL:
-                await self._send_local(visit, answer)
-                return
             strip = visit.trail.usage_unasked
             usage = UsageInStream(strip=strip) if strip or self._count else None
             try:
-                await send_events(visit, answer, ping_s=self._ping_s, usage=usage)
+                if visit.trail.target == LOCAL:
+                    await self._send_local(visit, answer, usage)
+                else:
+                    await send_events(visit, answer, ping_s=self._ping_s, usage=usage)
             finally:
                 if usage is not None:
-                    visit.trail.usage = usage.usage
+                    visit.trail.take_stream(usage)
 
-    async def _send_local(self, visit: Visit, answer: Answer) -> None:
+    async def _send_local(self, visit: Visit, answer: Answer, usage: UsageInStream | None) -> None:
         reply = EventSourceResponse(
-            _with_error(answer),
+            _with_error(answer, visit.trail, usage),
             headers={"cache-control": "no-cache"},
             ping=self._ping_s,
             ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
@@ -102,9 +104,13 @@ class ChatEndpoint:
         await reply(client.scope, client.receive, visit.send)
 
 
-async def _with_error(answer: Answer) -> AsyncIterator[bytes]:
+async def _with_error(
+    answer: Answer, trail: Trail, usage: UsageInStream | None
+) -> AsyncIterator[bytes]:
     try:
         async for piece in answer:
-            yield piece
+            if out := piece if usage is None else usage.push(piece):
+                yield out
     except RelayError as error:
+        trail.error = error.name
         yield event(error.envelope())

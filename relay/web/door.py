@@ -6,14 +6,17 @@ path that will be routed (`scope["path"]`), never on a URL that headers could ch
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from time import perf_counter
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from relay.attempts import CLIENT_LEFT
 from relay.errors import InternalError, RelayError, RouteNotFound
-from relay.events import Observer, RequestEnded, ignore
+from relay.events import ignore
 from relay.keys import Keyring
+from relay.ledger import NO_LEDGER
+from relay.types import RawHeaders
 from relay.web import messages_form
+from relay.web.accounts import Accounts
 from relay.web.admin import AdminKey
 from relay.web.client import AsgiClient, Client
 from relay.web.passthrough import Passthrough
@@ -29,9 +32,6 @@ API, which asks for a key of its own."""
 Endpoint = Callable[[Visit], Awaitable[None]]
 """What answers one request; its failures are the door's business."""
 
-CLIENT_CLOSED_REQUEST = 499
-"""The status that is logged for a client that left; nobody receives it."""
-
 _log = logging.getLogger("relay.web")
 
 
@@ -46,7 +46,7 @@ class Door:
         passthrough: Passthrough,
         keyring: Keyring,
         admin_key: AdminKey,
-        observe: Observer,
+        accounts: Accounts,
         users: Users,
     ) -> None:
         """Without `app`'s stack are reached: `direct`, by method and path, then `passthrough`."""
@@ -55,9 +55,10 @@ class Door:
         self._passthrough = passthrough
         self._keyring = keyring
         self._admin_key = admin_key
-        self._observe = observe
+        self._accounts = accounts
+        self._ledger = accounts.ledger
         self._users = users
-        self._observed = observe is not ignore
+        self._told = accounts.observe is not ignore or accounts.ledger is not NO_LEDGER
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.enter(AsgiClient(scope, receive, send))
@@ -71,17 +72,17 @@ class Door:
             headers = messages_form.as_bearer(headers)
         self._users.enter()
         try:
-            method, path = client.method, client.path
-            endpoint = self._direct.get((method, path))
-            if endpoint is not None:
-                visit.identity = self._keyring.identify(headers)
-            elif not _is_open(path):
-                keys = self._admin_key if self._admin_key.guards(path) else self._keyring
-                visit.identity = keys.identify(headers)
-            await (endpoint or self._other(method, path))(visit)
+            endpoint = self._let_in(visit, headers)
+            if self._ledger.full and visit.kept:
+                await self._ledger.room()
+            if visit.identity.keep_bodies:
+                visit.record()
+            await endpoint(visit)
         except ClientLeft:
-            visit.status = CLIENT_CLOSED_REQUEST
+            visit.status = CLIENT_LEFT
+            visit.trail.error = "client_left"
         except RelayError as error:
+            visit.trail.error = error.name
             if not client.started:
                 await awaited(messages_form.send_error(visit, error))
             else:
@@ -91,12 +92,28 @@ class Door:
                 _log.warning("answer_cut", extra={"fields": fields})
         except Exception:  # the last line: whatever it was, the client gets an answer, no detail
             _log.exception("internal_error", extra={"fields": {"request_id": visit.request_id}})
+            visit.trail.error = InternalError.code
             if not client.started:
                 await awaited(messages_form.send_error(visit, internal_error(visit.request_id)))
         finally:
-            if self._observed:
-                self._tell(visit)
+            if self._told:
+                self._close(visit)
             self._users.leave()
+
+    def _let_in(self, visit: Visit, headers: RawHeaders) -> Endpoint:
+        """Who is there, and what answers them. Raises: RelayError: nobody who may come in."""
+        method, path = visit.client.method, visit.client.path
+        endpoint = self._direct.get((method, path))
+        if endpoint is not None:
+            visit.identity = self._keyring.identify(headers)
+            visit.kept = True
+            return endpoint
+        endpoint = self._other(method, path)
+        if not _is_open(path):
+            keys = self._admin_key if self._admin_key.guards(path) else self._keyring
+            visit.identity = keys.identify(headers)
+            visit.kept = endpoint is self._passthrough
+        return endpoint
 
     def _other(self, method: str, path: str) -> Endpoint:
         return self._passthrough if self._passthrough.takes(method, path) else self._inside
@@ -106,19 +123,17 @@ class Door:
         client.scope.setdefault("state", {})["visit"] = visit
         await self._app(client.scope, client.receive, visit.send)
 
-    def _tell(self, visit: Visit) -> None:
-        self._observe(
-            RequestEnded(
-                request_id=visit.request_id,
-                method=visit.client.method,
-                path=visit.client.path,
-                status=visit.status,
-                duration_s=perf_counter() - visit.began,
-                caller=visit.identity.name,
-                target=visit.trail.target,
-                attempts=visit.trail.attempts,
-                usage=visit.trail.usage,
-            )
+    def _close(self, visit: Visit) -> None:
+        self._accounts.close(
+            visit.trail,
+            identity=visit.identity,
+            request_id=visit.request_id,
+            method=visit.client.method,
+            path=visit.client.path,
+            status=visit.status,
+            began=visit.began,
+            kept=visit.kept,
+            bodies=visit.bodies(),
         )
 
 

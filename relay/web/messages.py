@@ -20,9 +20,9 @@ from relay.dialects.messages_stream import MessagesStream
 from relay.engine import Engine
 from relay.errors import InvalidRequest, RelayError, RouteNotFound, UpstreamStatus
 from relay.settings import Settings
-from relay.types import Answer, Call, RawHeaders
+from relay.types import Answer, Call, RawHeaders, Usage
 from relay.upstream import upward
-from relay.usage import read_usage, usage_in_body
+from relay.usage import Sample, read_usage
 from relay.web import messages_usage
 from relay.web.client import Wait
 from relay.web.door import Endpoint
@@ -83,6 +83,7 @@ class MessagesEndpoint:
                 streaming = call.stream
                 await (self._stream if streaming else self._complete)(call, visit)
         except RelayError as error:
+            visit.trail.error = error.name
             if streaming and visit.client.started:
                 await awaited(visit.end(error_event(visit, error)))
             elif isinstance(error, UpstreamStatus) and visit.trail.target in self._native:
@@ -125,11 +126,13 @@ class MessagesEndpoint:
         answer = await self._engine.complete(call, visit.trail)
         body, headers = answer.body, answer.headers
         if visit.trail.target in self._native:
-            if self._count:
-                visit.trail.usage = messages_usage.in_body(body)
+            if visit.client.path == COUNT_TOKENS:
+                visit.trail.usage = Usage()  # counting costs nothing
+            elif self._count:
+                messages_usage.take_body(visit.trail, body)
         else:
             if self._count:
-                visit.trail.usage = usage_in_body(body)
+                visit.trail.take_body(body)
             body, headers = messages_answer.to_message_body(body), [JSON, *translated(headers)]
         await awaited(visit.answer(answer.status, headers, body))
 
@@ -146,26 +149,29 @@ class MessagesEndpoint:
             await send_events(visit, answer, ping_s=self._ping_s, ping=PING, usage=usage)
         finally:
             if usage is not None:
-                visit.trail.usage = usage.usage
+                visit.trail.take_stream(usage)
 
     async def _translate(self, visit: Visit, answer: Answer, model: str) -> None:
         translator = MessagesStream(
             model=model, message_id=f"msg_{visit.request_id}", request_id=visit.request_id
         )
+        sample = Sample()
         headers: RawHeaders = [EVENTS, *translated(answer.headers), *STREAM_HEADERS]
         await awaited(visit.begin(answer.status, headers))
         try:
             if self._ping_s:
                 every_s, between = self._ping_s, lambda: not translator.finished
                 with Pings(visit.write, every_s=every_s, between=between, ping=PING) as pings:
-                    await _pour(answer, translator, pings.write)
+                    await _pour(answer, translator, sample, pings.write)
             else:
-                await _pour(answer, translator, visit.write)
+                await _pour(answer, translator, sample, visit.write)
         except RelayError:
             if not translator.finished:  # else the message was whole, whatever came of the rest
                 raise
         finally:
             visit.trail.usage = read_usage(translator.usage)
+            if visit.trail.usage is None:
+                visit.trail.written_tokens = sample.tokens()
         await awaited(visit.end(translator.end()))
 
 
@@ -189,8 +195,11 @@ def _as_chat(native: Call, payload: dict[str, Any]) -> Call:
     return replace(native, path="chat/completions", body=body, payload=chat, headers=headers)
 
 
-async def _pour(answer: Answer, translator: MessagesStream, write: Callable[[bytes], Wait]) -> None:
+async def _pour(
+    answer: Answer, translator: MessagesStream, sample: Sample, write: Callable[[bytes], Wait]
+) -> None:
     def sink(piece: bytes) -> Awaitable[None] | None:
+        sample.add(piece)
         events = translator.feed(piece)
         return write(events) if events else None
 

@@ -22,10 +22,11 @@ from relay.routing import LOCAL
 from relay.sse import event
 from relay.types import Answer, Call
 from relay.upstream import upward
+from relay.usage import UsageInBody, UsageInStream
 from relay.web.allowlist import Allowlist, check_path
 from relay.web.presence import Presence, Watch
 from relay.web.reading import StreamedBody, announced_length, read_body, too_large
-from relay.web.replies import Visit, awaited, pour, send_events
+from relay.web.replies import Visit, Watcher, awaited, pour, send_events
 
 PREFIX = "/v1/"
 
@@ -52,12 +53,15 @@ class Passthrough:
         allowed: Allowlist,
         max_body_bytes: int,
         max_upload_bytes: int,
+        count: bool,
     ) -> None:
+        """`count`: somebody wants to know the models and the tokens of calls."""
         self._engine = engine
         self._presence = presence
         self._allowed = allowed
         self._max_body_bytes = max_body_bytes
         self._max_upload_bytes = max_upload_bytes
+        self._count = count
 
     def takes(self, method: str, path: str) -> bool:
         """Whether that is for us: under `/v1`, and of the paths of our own only what is allowed."""
@@ -74,14 +78,28 @@ class Passthrough:
         try:
             with self._presence.watch(visit) as watch:
                 call = await self._read(scope, visit, watch)
-                target = None if call.model else router.default()
+                target = None if router.named and call.model else router.default()
                 async with self._engine.stream(call, visit.trail, target) as answer:
-                    streams_events = _is_event_stream(answer)
-                    await (send_events if streams_events else _send_bytes)(visit, answer)
+                    visit.trail.stream = streams_events = _is_event_stream(answer)
+                    await self._send(visit, answer)
         except RelayError as error:
             if not (streams_events and visit.client.started):
                 raise
+            visit.trail.error = error.name
             await awaited(visit.end(event(error.envelope())))
+
+    async def _send(self, visit: Visit, answer: Answer) -> None:
+        tally: UsageInStream | UsageInBody | None = None
+        if self._count and _generates(visit.client.method, visit.client.path):
+            tally = UsageInStream(strip=False) if visit.trail.stream else UsageInBody()
+        try:
+            if visit.trail.stream:
+                await send_events(visit, answer, usage=tally)
+            else:
+                await _send_bytes(visit, answer, tally)
+        finally:
+            if tally is not None:
+                visit.trail.take_stream(tally)
 
     def _check(self, scope: Scope) -> None:
         method, path = scope["method"], scope["path"]
@@ -111,7 +129,7 @@ class Passthrough:
         max_bytes = self._max_bytes(visit.headers)
         if length is not None and length > max_bytes:
             raise too_large(max_bytes)
-        if self._engine.router.named and _is_json(visit.headers):
+        if (self._engine.router.named or self._count) and _is_json(visit.headers):
             return await self._read_named(call, visit, watch, max_bytes)
         if length is None or length > HELD_BYTES:
             content = StreamedBody(watch, max_bytes=max_bytes)
@@ -121,7 +139,7 @@ class Passthrough:
         return replace(call, body=body)
 
     async def _read_named(self, call: Call, visit: Visit, watch: Watch, max_bytes: int) -> Call:
-        """A call whose body may name a model, which says where it goes."""
+        """A call whose body may name a model, which may say where it goes."""
         body = await read_body(visit, max_bytes=max_bytes)
         watch.listen()
         try:
@@ -137,10 +155,19 @@ class Passthrough:
         return self._max_upload_bytes if media_type.startswith(UPLOADS) else self._max_body_bytes
 
 
-async def _send_bytes(visit: Visit, answer: Answer) -> None:
+async def _send_bytes(visit: Visit, answer: Answer, watcher: Watcher | None) -> None:
+    write = visit.write
     await awaited(visit.begin(answer.status, answer.headers))
-    await pour(answer, visit.write)
+    if watcher is None:
+        await pour(answer, write)
+    else:
+        await pour(answer, lambda piece: write(watcher.push(piece)))
     await awaited(visit.end())
+
+
+def _generates(method: str, path: str) -> bool:
+    """Whether an answer tells tokens of its own; others repeat those of an earlier one."""
+    return method == "POST" and not path.endswith("/cancel")
 
 
 def _is_json(headers: Mapping[bytes, bytes]) -> bool:

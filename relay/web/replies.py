@@ -14,6 +14,7 @@ from relay.sse import WholeEvents
 from relay.types import ANONYMOUS, Answer, Identity, RawHeaders
 from relay.web.client import Client, Wait
 from relay.web.pings import PING, Pings, takes_comments
+from relay.web.recording import Recording
 
 JSON = (b"content-type", b"application/json")
 STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
@@ -36,7 +37,9 @@ class Visit:
         "end",
         "headers",
         "identity",
+        "kept",
         "own_headers",
+        "recording",
         "request_id",
         "status",
         "trail",
@@ -45,15 +48,26 @@ class Visit:
 
     def __init__(self, client: Client) -> None:
         self.began = perf_counter()
-        self.client = client
+        self.client: Client = client
         self.write = client.write
         self.end = client.end
         self.headers = client.head.named
         self.identity: Identity = ANONYMOUS
         self.request_id = _request_id(self.headers.get(b"x-request-id"))
         self.own_headers: RawHeaders = ()
+        self.kept = False  # whether it goes into the ledger
+        self.recording: Recording | None = None
         self.trail = Trail()
         self.status = 0
+
+    def record(self) -> None:
+        """Keep what is asked and answered from here on."""
+        self.client = self.recording = Recording(self.client)
+        self.write, self.end = self.client.write, self.client.end
+
+    def bodies(self) -> tuple[bytes, bytes] | None:
+        """What was asked and answered, if that is kept."""
+        return None if self.recording is None else self.recording.bodies()
 
     def answer(self, status: int, headers: RawHeaders, body: bytes) -> Wait:
         """The whole answer, with the headers that every answer carries."""

@@ -16,19 +16,23 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from relay.attempts import Trail
+from relay.attempts import CLIENT_LEFT, Trail
 from relay.engine import Engine
 from relay.errors import InvalidApiKey, InvalidRequest, OriginNotAllowed, RelayError, RouteNotFound
 from relay.history import from_pairs
 from relay.keys import Keyring
 from relay.types import Call, Identity
+from relay.usage import UsageInStream
+from relay.web.accounts import Accounts
 from relay.web.cors import Origins
 from relay.web.models import Models
+from relay.web.recording import MAX_BYTES
 from relay.web.replies import JSON, new_request_id
 from relay.web.transcript import Transcript
 from relay.web.users import Users
@@ -55,6 +59,7 @@ class Turns:
     keyring: Keyring
     origins: Origins
     users: Users
+    accounts: Accounts
 
 
 Latest = Callable[[], Turns]
@@ -164,23 +169,48 @@ class _Conversation:
         history: list[list[str]],
         model: str | None,
     ) -> None:
+        turn = Turn(identity)
         try:
-            messages = from_pairs(query, [(asked, said) for asked, said in history])
-            model = model or await turns.models.default()
-            payload = {"model": model, "messages": messages, "stream": True}
-            call = Call(
-                path="chat/completions",
-                body=json.dumps(payload).encode(),
-                payload=payload,
-                model=model,
-                stream=True,
-                request_id=new_request_id(),
-                identity=identity,
-                headers=(JSON,),
-            )
-            async with turns.engine.stream(call, Trail()) as answer:
-                transcript = Transcript()
+            await self._answer_turn(turns, turn, query, history, model)
+        except RelayError as error:
+            turn.status, turn.trail.error = error.status, error.name
+            await self.send_error(error)
+        except (WebSocketDisconnect, asyncio.CancelledError) as exc:
+            turn.status, turn.trail.error = CLIENT_LEFT, "client_left"
+            if isinstance(exc, asyncio.CancelledError):
+                raise
+        finally:
+            turn.close(turns.accounts)
+
+    async def _answer_turn(
+        self,
+        turns: Turns,
+        turn: "Turn",
+        query: str,
+        history: list[list[str]],
+        model: str | None,
+    ) -> None:
+        messages = from_pairs(query, [(asked, said) for asked, said in history])
+        model = model or await turns.models.default()
+        payload = {"model": model, "messages": messages, "stream": True}
+        call = Call(
+            path="chat/completions",
+            body=json.dumps(payload).encode(),
+            payload=payload,
+            model=model,
+            stream=True,
+            request_id=turn.request_id,
+            identity=turn.identity,
+            headers=(JSON,),
+        )
+        if turns.accounts.ledger.full:
+            await turns.accounts.ledger.room()
+        async with turns.engine.stream(call, turn.trail) as answer:
+            transcript, usage = Transcript(), UsageInStream(strip=False)
+            turn.said = transcript
+            try:
                 async for piece in answer:
+                    usage.push(piece)
                     for text in transcript.read(piece):
                         await self._send(
                             {
@@ -189,12 +219,10 @@ class _Conversation:
                                 "status": 202,
                             }
                         )
-                transcript.close()
-            await self._send({"status": 200})
-        except RelayError as error:
-            await self.send_error(error)
-        except WebSocketDisconnect:
-            return
+            finally:
+                turn.trail.take_stream(usage)
+            transcript.close()
+        await self._send({"status": 200})
 
     async def _send(self, frame: dict[str, Any]) -> None:
         text = json.dumps(frame, ensure_ascii=False)
@@ -216,6 +244,36 @@ def _check_handshake(scope: Scope, turns: Turns) -> Credential | None:
     elif turns.keyring.empty:
         return _no_credential
     return credential
+
+
+class Turn:
+    """One question and its answer: what the accounts want to know of it."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self.request_id = new_request_id()
+        self.trail = Trail()
+        self.status = 200
+        self.said: Transcript | None = None
+        self._began = perf_counter()
+
+    def close(self, accounts: Accounts) -> None:
+        """It is over."""
+        bodies = None
+        if self.identity.keep_bodies:
+            said = "" if self.said is None else self.said.text
+            bodies = (self.trail.prompt[:MAX_BYTES], said.encode("utf-8", "replace")[:MAX_BYTES])
+        accounts.close(
+            self.trail,
+            identity=self.identity,
+            request_id=self.request_id,
+            method="GET",
+            path="/ws",
+            status=self.status,
+            began=self._began,
+            kept=True,
+            bodies=bodies,
+        )
 
 
 def _credential(scope: Scope) -> Credential | None:

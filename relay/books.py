@@ -1,0 +1,49 @@
+"""What a relay remembers by: the store that the settings name, and the ledger in it."""
+
+from collections.abc import Callable
+
+from relay.ledger import NO_LEDGER, Ledger, NoLedger, Pricing, load_redactor
+from relay.plugins import PluginMissing
+from relay.settings import Settings, SettingsError, variable
+from relay.stores import Store, open_store
+
+NO_DATABASE = ("none", "")
+
+
+def store_of(settings: Settings) -> Store | None:
+    """The store, not opened yet; None where nothing is to be remembered.
+
+    Raises:
+        SettingsError: the URL names no database.
+    """
+    if settings.database_url in NO_DATABASE:
+        return None
+    try:
+        return open_store(settings.database_url)
+    except ValueError as exc:
+        raise SettingsError(f"{variable('database_url')}: {exc}") from None
+
+
+def ledger_of(
+    settings: Settings, store: Store | None, pricing: Callable[[], Pricing]
+) -> Ledger | NoLedger:
+    """The ledger in that store.
+
+    Raises:
+        SettingsError: what bodies should go through is not there.
+    """
+    if store is None:
+        return NO_LEDGER
+    try:
+        redact = load_redactor(settings.redact_bodies)
+    except PluginMissing as exc:
+        name = settings.redact_bodies
+        raise SettingsError(f"{variable('redact_bodies')}: '{name}' {exc}") from exc
+    return Ledger(
+        store,
+        pricing=pricing,
+        flush_s=settings.ledger_flush_s,
+        keep_days=settings.ledger_keep_days,
+        bodies_keep_days=settings.bodies_keep_days,
+        redact=redact,
+    )

@@ -1,0 +1,235 @@
+"""The queue of what has ended, and the one task that writes it down.
+
+    add --> queue, at most MAX_ROWS --each flush_s--> rows --> Store.append, BATCH_ROWS at once
+
+What has ended leaves the queue when it is in the store, so whatever fails is written again; the
+store keeps each once. While it cannot be reached they wait, and it is tried again with pauses.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Protocol
+
+from relay.events import RequestEnded
+from relay.ledger.redaction import Redact, redact_keys
+from relay.ledger.rows import as_row
+from relay.stores import Bodies, LedgerRow, Store, StoreUnavailable
+from relay.types import Usage
+
+MAX_ROWS = 100_000
+"""About 80 MB, and minutes of a busy relay."""
+
+MAX_BODIES_BYTES = 64 * 1024 * 1024
+BATCH_ROWS = 1_000
+BATCH_BODIES = 100
+
+ROOM_S = 1.0
+"""How long a request waits while the queue is full."""
+
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 10.0
+CLOSE_S = 5.0
+"""How long a relay that ends tries to write what is left."""
+
+EXPIRE_EVERY_S = 3600.0
+DAY_S = 86400.0
+
+
+class Pricing(Protocol):
+    """Knows what an answer has cost, once it is ready."""
+
+    def cost(self, model: str, upstream: str, usage: Usage) -> int | None: ...
+    async def ready(self) -> None: ...
+
+
+_log = logging.getLogger("relay.ledger")
+
+
+class Ledger:
+    """One row for each request, in a store that may be away for a while."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        pricing: Callable[[], Pricing],
+        flush_s: float = 1.0,
+        keep_days: int = 400,
+        bodies_keep_days: int = 30,
+        redact: Redact = redact_keys,
+        max_rows: int = MAX_ROWS,
+    ) -> None:
+        """`pricing` gives the prices of today, for what ended before there were any."""
+        self.store = store
+        self.full = False
+        self.lost = 0
+        """Rows for which there was no room."""
+        self._pricing = pricing
+        self._flush_s = flush_s
+        self._keep_s, self._bodies_keep_s = keep_days * DAY_S, bodies_keep_days * DAY_S
+        self._redact = redact
+        self._max_rows = max_rows
+        self._rows: deque[RequestEnded] = deque()
+        self._bodies: deque[Bodies] = deque()
+        self._bodies_bytes = 0
+        self._filled = asyncio.Event()
+        self._room = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._gone = False
+        self._lost_told = 0
+        self._bodies_lost = 0
+        self._expire_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def start(self) -> None:
+        """Begin to write; to be called in the event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def add(self, ended: RequestEnded, bodies: Bodies | None = None) -> None:
+        """Take what has ended."""
+        rows = self._rows
+        if self.full:
+            self._lose()
+            return
+        if not rows:
+            self._filled.set()
+        rows.append(ended)
+        if bodies is not None:
+            self._take(bodies)
+        if len(rows) >= self._max_rows:
+            self.full = True
+            self._room.clear()
+
+    async def room(self) -> None:
+        """Wait for room in the queue, `ROOM_S` at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ROOM_S):
+                await self._room.wait()
+
+    async def aclose(self) -> None:
+        """Write what is left, within `CLOSE_S`; what cannot be written is lost, and logged."""
+        self._closing.set()
+        self._filled.set()
+        if self._task is not None:
+            _, late = await asyncio.wait([self._task], timeout=CLOSE_S)
+            for task in late:
+                task.cancel()
+                await asyncio.wait([task])
+        if self._rows:
+            self.lost += len(self._rows)
+            self._rows.clear()
+        self._tell_losses()
+
+    async def _run(self) -> None:
+        while not self._closing.is_set():
+            await self._filled.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._flush_s):
+                    await self._closing.wait()
+            self._filled.clear()
+            await self._flush()
+            await self._expire()
+
+    async def _flush(self) -> None:
+        while self._rows or self._bodies:
+            rows = await self._priced(list(islice(self._rows, BATCH_ROWS)))
+            bodies = list(islice(self._bodies, BATCH_BODIES))
+            kept = await asyncio.to_thread(self._redacted, bodies) if bodies else []
+            await self._append(rows, kept)
+            for _ in rows:
+                self._rows.popleft()
+            for one in bodies:
+                self._bodies.popleft()
+                self._bodies_bytes -= len(one.request) + len(one.response)
+            self.full = False
+            self._room.set()
+
+    async def _priced(self, batch: Sequence[RequestEnded]) -> list[LedgerRow]:
+        if not any(one.cost_nano is None and one.usage is not None for one in batch):
+            return [as_row(one) for one in batch]
+        pricing = self._pricing()
+        await pricing.ready()
+        rows = []
+        for one in batch:
+            ended = one
+            if one.cost_nano is None and one.usage is not None:
+                cost_nano = pricing.cost(one.served, one.target, one.usage)
+                ended = replace(one, cost_nano=cost_nano)
+            rows.append(as_row(ended))
+        return rows
+
+    async def _append(self, rows: list[LedgerRow], bodies: list[Bodies]) -> None:
+        """Put them into the store, however long that takes."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                await self.store.append(rows, bodies)
+            except StoreUnavailable as exc:
+                if not self._gone:
+                    self._gone = True
+                    fields = {"error": str(exc), "waiting": len(self._rows)}
+                    _log.error("ledger_unavailable", extra={"fields": fields})
+            else:
+                if self._gone:
+                    self._gone = False
+                    _log.warning("ledger_available", extra={"fields": {"waiting": len(self._rows)}})
+                self._tell_losses()
+                return
+            self._tell_losses()
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    async def _expire(self) -> None:
+        now = time.time()
+        if now < self._expire_at or self._closing.is_set():
+            return
+        self._expire_at = now + EXPIRE_EVERY_S
+        with contextlib.suppress(StoreUnavailable):  # the next row to be written tells of it
+            await self.store.expire(
+                rows_before=now - self._keep_s, bodies_before=now - self._bodies_keep_s
+            )
+
+    def _take(self, bodies: Bodies) -> None:
+        size = len(bodies.request) + len(bodies.response)
+        if self._bodies_bytes + size > MAX_BODIES_BYTES:
+            self._bodies_lost += 1
+            return
+        self._bodies.append(bodies)
+        self._bodies_bytes += size
+
+    def _redacted(self, bodies: list[Bodies]) -> list[Bodies]:
+        """What may be kept of them; of one that cannot be redacted, nothing."""
+        kept = []
+        for one in bodies:
+            try:
+                request = self._redact(one.request, "request")
+                response = self._redact(one.response, "response")
+            except Exception as exc:  # the user's own code may fail in any way, and must not leak
+                fields = {"request_id": one.request_id, "error": type(exc).__name__}
+                _log.error("redaction_failed", extra={"fields": fields})
+                continue
+            if request is not None or response is not None:
+                kept.append(one._replace(request=request or b"", response=response or b""))
+        return kept
+
+    def _lose(self) -> None:
+        self.lost += 1
+        if not self._lost_told:
+            self._tell_losses()
+
+    def _tell_losses(self) -> None:
+        """Each time more were lost since it was last told."""
+        if self.lost > self._lost_told or self._bodies_lost:
+            fields = {"rows": self.lost, "bodies": self._bodies_lost}
+            _log.error("ledger_rows_lost", extra={"fields": fields})
+            self._lost_told, self._bodies_lost = self.lost, 0
