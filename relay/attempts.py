@@ -53,6 +53,12 @@ class Trail:
     error: str = ""
     """The code of the error that the client was told, or its type."""
 
+    def follow(self, other: "Trail") -> None:
+        """This request had its answer by another one's call."""
+        self.target, self.served = other.target, other.served
+        self.attempts, self.lost_attempts = other.attempts, other.lost_attempts
+        self.upstream_s = other.upstream_s
+
     def take_body(self, body: bytes) -> None:
         """Count the tokens of a whole answer."""
         self.usage = usage_in_body(body)

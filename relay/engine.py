@@ -7,8 +7,10 @@ that nothing does. What follows a failure is decided in course.py; tenacity says
 and how long to wait. The usual case, a first attempt that succeeds, pays for none of it.
 """
 
+import asyncio
 import math
 from collections import deque
+from collections.abc import Hashable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from time import perf_counter
@@ -54,6 +56,7 @@ class Engine:
         self._longest = (longest or SomeTimeouts()).model_dump(exclude_none=True)
         self._switch = switch or Switch()
         self._observe = observe
+        self._aboard: dict[Hashable, Trail] = {}
         self._flights: Flights[tuple[Completion | RelayError, Trail]] = Flights()
 
     async def complete(self, call: Call, trail: Trail, target: Target | None = None) -> Completion:
@@ -90,17 +93,26 @@ class Engine:
     async def _share(self, route: Route, call: Call, trail: Trail) -> Completion:
         """One upstream call for all that ask the same at the same time, with the same key."""
 
+        key = (call.identity.name, call.path, call.body)
+
         async def fly() -> tuple[Completion | RelayError, Trail]:
-            shared = Trail()
+            shared = self._aboard[key] = Trail()
             try:
                 return await self._attempts(self._ask, route, call, shared), shared
             except RelayError as exc:  # a failure has a trail, too
                 return exc, shared
+            finally:
+                del self._aboard[key]
 
-        key = (call.identity.name, call.path, call.body)
-        answer, shared = await self._flights.join(key, fly)
-        trail.target, trail.attempts = shared.target, shared.attempts
-        trail.upstream_s = shared.upstream_s
+        try:
+            answer, shared = await self._flights.join(key, fly)
+        except asyncio.CancelledError:
+            if key not in self._flights and key in self._aboard:  # the last to leave has ended it
+                trail.follow(self._aboard[key])
+            raise
+        trail.follow(shared)
+        # The first to have the answer stands for what it has cost.
+        trail.shared, shared.shared = shared.shared, True
         if isinstance(answer, RelayError):
             raise answer
         return answer

@@ -30,8 +30,9 @@ class Endless:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory."""
+    """An empty working directory, and nothing remembered."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RELAY_DATABASE_URL", "none")
     return tmp_path
 
 
