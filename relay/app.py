@@ -132,6 +132,7 @@ class Relay:
             settings,
             backends,
             self.presence,
+            store=self.store,
             ledger=self.ledger,
             table=self._table,
             known={name: health for name, health in known.items() if name in kept},

@@ -1,11 +1,12 @@
 """What a relay remembers by: the store that the settings name, and the ledger in it."""
 
 from collections.abc import Callable
+from functools import partial
 
 from relay.ledger import NO_LEDGER, Ledger, NoLedger, Pricing, load_redactor
 from relay.plugins import PluginMissing
 from relay.settings import Settings, SettingsError, variable
-from relay.stores import Store, open_store
+from relay.stores import Store, open_store, prepare
 
 NO_DATABASE = ("none", "")
 
@@ -42,6 +43,7 @@ def ledger_of(
     return Ledger(
         store,
         pricing=pricing,
+        prepare=partial(prepare, settings.database_url),
         flush_s=settings.ledger_flush_s,
         keep_days=settings.ledger_keep_days,
         bodies_keep_days=settings.bodies_keep_days,

@@ -21,6 +21,7 @@ from relay.engine import Engine
 from relay.errors import (
     InvalidRequest,
     MethodNotAllowed,
+    Overloaded,
     RelayError,
     RouteNotFound,
 )
@@ -33,6 +34,7 @@ from relay.probing import Probing
 from relay.routing import LOCAL, Router
 from relay.schema import field_path
 from relay.settings import Settings
+from relay.stores import Store, StoreUnavailable
 from relay.switch import KeptMode, Side, Switch
 from relay.telemetry import logs
 from relay.web import documentation
@@ -40,6 +42,7 @@ from relay.web.accounts import Accounts
 from relay.web.admin import AdminKey, admin_router
 from relay.web.admin_reload import Reload, reload_router
 from relay.web.admin_upstreams import upstreams_router
+from relay.web.admin_usage import usage_router
 from relay.web.allowlist import Allowlist
 from relay.web.catalogue import Catalogue
 from relay.web.chat import ChatEndpoint
@@ -69,6 +72,7 @@ class Built:
         backends: Backends,
         presence: Presence,
         *,
+        store: Store | None,
         ledger: Book,
         table: PriceTable,
         known: Mapping[str, Health],
@@ -79,7 +83,7 @@ class Built:
         self.presence = presence
         self.users = Users()
         self.prices = Prices(settings.prices, settings.all_upstreams(), table)
-        self._ledger = ledger
+        self._store, self._ledger = store, ledger
         self._reload = reload
         self._upstreams = backends.upstreams
         self._local = backends.local
@@ -194,11 +198,19 @@ class Built:
             app.include_router(reload_router(self._reload))
             health = self.router.health
             app.include_router(upstreams_router(settings.all_upstreams(), self._upstreams, health))
+            app.include_router(usage_router(self._store))
         app.mount("/static/swagger", PageFiles(directory=swagger_files()))
         app.mount("/static", PageFiles(directory=STATIC))
         self.turns = Turns(engine, models, keyring, origins, self.users, accounts)
         documentation.document(app)
-        for kind in (RelayError, HTTPException, RequestValidationError, ClientLeft, Exception):
+        for kind in (
+            RelayError,
+            StoreUnavailable,
+            HTTPException,
+            RequestValidationError,
+            ClientLeft,
+            Exception,
+        ):
             app.add_exception_handler(kind, _answer_error)
         door = Door(
             app,
@@ -245,6 +257,8 @@ async def _answer_error(request: Request, exc: Exception) -> Response:
 def _as_relay_error(request: Request, exc: Exception) -> RelayError:
     if isinstance(exc, RelayError):
         return exc
+    if isinstance(exc, StoreUnavailable):
+        return Overloaded(str(exc), headers=[(b"retry-after", b"5")])
     if isinstance(exc, HTTPException):
         return _routing_error(request, exc)
     if isinstance(exc, RequestValidationError):

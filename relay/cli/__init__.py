@@ -6,6 +6,7 @@
     relay chat      endpoint.py  conversation.py  prompt.py  chat.py
     relay models    endpoint.py  models.py
     relay mode      endpoint.py  mode.py
+    relay usage     admin.py  usage.py
     relay db        db.py
     all of them     terminal.py
 
@@ -33,6 +34,14 @@ class Mode(StrEnum):
     AUTO = "auto"
     REMOTE = "remote"
     LOCAL = "local"
+
+
+class Chart(StrEnum):
+    """What `relay usage` can show as bars."""
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+    COST = "cost"
 
 
 app = typer.Typer(
@@ -183,6 +192,53 @@ def _mode(
     from relay.cli.mode import run  # noqa: PLC0415 - see the module docstring
 
     run(mode, url=url, admin_key=admin_key, as_json=as_json)
+
+
+@app.command("usage")
+def _usage(  # noqa: PLR0917 - typer gives them by name
+    group_by: Annotated[
+        str,
+        typer.Option(help="key, team, model, upstream, day, hour; several with commas between."),
+    ] = "model",
+    begin: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="A date, a time or Unix seconds (UTC). Default: 30 days before --to."
+        ),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help="The same; not counted any more. Default: now.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Only of the key with that id.")] = None,
+    team: Annotated[str | None, typer.Option(help="Only of the team with that id.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only of that model.")] = None,
+    upstream: Annotated[str | None, typer.Option(help="Only of that upstream.")] = None,
+    chart: Annotated[Chart | None, typer.Option(help="Draw bars of that.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    # Not from OPENAI_BASE_URL: the admin key must not go to a provider.
+    url: Annotated[str, typer.Option(help="Base URL of the relay.")] = DEFAULT_URL,
+    admin_key: Annotated[
+        str | None,
+        typer.Option(help="Its admin key: a value, env:NAME or file:PATH.", envvar=ADMIN_KEY),
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(help="Read that database instead, such as sqlite:///relay.db."),
+    ] = None,
+) -> None:
+    """Show what was used and what it cost."""
+    from relay.cli.usage import run  # noqa: PLC0415 - see the module docstring
+
+    asked = {"group_by": group_by, "from": begin, "to": end}
+    run(
+        asked | {"key": key, "team": team, "model": model, "upstream": upstream},
+        url=url,
+        admin_key=admin_key,
+        database=database,
+        form="json" if as_json else "csv" if as_csv else "table",
+        chart=chart,
+    )
 
 
 database = typer.Typer(

@@ -12,8 +12,9 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -35,7 +36,7 @@ ROOM_S = 1.0
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
-CLOSE_S = 5.0
+CLOSE_S = 2.0
 """How long a relay that ends tries to write what is left."""
 
 EXPIRE_EVERY_S = 3600.0
@@ -60,23 +61,28 @@ class Ledger:
         store: Store,
         *,
         pricing: Callable[[], Pricing],
+        prepare: Callable[[], Awaitable[object]] | None = None,
         flush_s: float = 1.0,
         keep_days: int = 400,
         bodies_keep_days: int = 30,
         redact: Redact = redact_keys,
         max_rows: int = MAX_ROWS,
     ) -> None:
-        """`pricing` gives the prices of today, for what ended before there were any."""
-        self.store = store
+        """`pricing` gives the prices of today, for what ended before there were any.
+
+        `prepare` is done to the store first; it raises `StoreUnavailable` as the store does.
+        """
+        self._store = store
         self.full = False
         self.lost = 0
         """Rows for which there was no room."""
         self._pricing = pricing
+        self._prepare = prepare
         self._flush_s = flush_s
         self._keep_s, self._bodies_keep_s = keep_days * DAY_S, bodies_keep_days * DAY_S
         self._redact = redact
         self._max_rows = max_rows
-        self._rows: deque[RequestEnded] = deque()
+        self._queue: deque[RequestEnded] = deque()
         self._bodies: deque[Bodies] = deque()
         self._bodies_bytes = 0
         self._filled = asyncio.Event()
@@ -89,7 +95,7 @@ class Ledger:
         self._expire_at = 0.0
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._queue)
 
     def start(self) -> None:
         """Begin to write; to be called in the event loop."""
@@ -97,16 +103,16 @@ class Ledger:
 
     def add(self, ended: RequestEnded, bodies: Bodies | None = None) -> None:
         """Take what has ended."""
-        rows = self._rows
+        queue = self._queue
         if self.full:
             self._lose()
             return
-        if not rows:
+        if not queue:
             self._filled.set()
-        rows.append(ended)
+        queue.append(ended)
         if bodies is not None:
             self._take(bodies)
-        if len(rows) >= self._max_rows:
+        if len(queue) >= self._max_rows:
             self.full = True
             self._room.clear()
 
@@ -125,29 +131,35 @@ class Ledger:
             for task in late:
                 task.cancel()
                 await asyncio.wait([task])
-        if self._rows:
-            self.lost += len(self._rows)
-            self._rows.clear()
+        if self._queue:
+            self.lost += len(self._queue)
+            self._queue.clear()
         self._tell_losses()
 
     async def _run(self) -> None:
+        if self._prepare is not None:
+            await self._insist(self._prepare)
         while not self._closing.is_set():
             await self._filled.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._flush_s):
-                    await self._closing.wait()
+            if not self._closing.is_set():
+                await self._rest(self._flush_s)
             self._filled.clear()
             await self._flush()
             await self._expire()
+        await self._flush()
 
     async def _flush(self) -> None:
-        while self._rows or self._bodies:
-            rows = await self._priced(list(islice(self._rows, BATCH_ROWS)))
+        while self._queue or self._bodies:
+            rows = await self._priced(list(islice(self._queue, BATCH_ROWS)))
             bodies = list(islice(self._bodies, BATCH_BODIES))
             kept = await asyncio.to_thread(self._redacted, bodies) if bodies else []
-            await self._append(rows, kept)
+            try:
+                await self._insist(partial(self._store.append, rows, kept))
+            except Exception:  # one batch that nobody can keep must not hold up all that follow
+                self.lost += len(rows)
+                _log.exception("ledger_failed")
             for _ in rows:
-                self._rows.popleft()
+                self._queue.popleft()
             for one in bodies:
                 self._bodies.popleft()
                 self._bodies_bytes -= len(one.request) + len(one.response)
@@ -168,26 +180,40 @@ class Ledger:
             rows.append(as_row(ended))
         return rows
 
-    async def _append(self, rows: list[LedgerRow], bodies: list[Bodies]) -> None:
-        """Put them into the store, however long that takes."""
+    async def _insist(self, action: Callable[[], Awaitable[object]]) -> None:
+        """Have something done to the store, however long that takes."""
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                await self.store.append(rows, bodies)
+                await action()
             except StoreUnavailable as exc:
                 if not self._gone:
                     self._gone = True
-                    fields = {"error": str(exc), "waiting": len(self._rows)}
+                    fields = {"error": str(exc), "waiting": len(self._queue)}
                     _log.error("ledger_unavailable", extra={"fields": fields})
             else:
                 if self._gone:
                     self._gone = False
-                    _log.warning("ledger_available", extra={"fields": {"waiting": len(self._rows)}})
+                    fields = {"waiting": len(self._queue)}
+                    _log.warning("ledger_available", extra={"fields": fields})
                 self._tell_losses()
                 return
             self._tell_losses()
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            if self._closing.is_set():
+                if not self._queue:
+                    return
+                pause_s = FIRST_PAUSE_S
+            await self._rest(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait so long, or until the relay ends."""
+        if self._closing.is_set():
+            await asyncio.sleep(seconds)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
 
     async def _expire(self) -> None:
         now = time.time()
@@ -195,7 +221,7 @@ class Ledger:
             return
         self._expire_at = now + EXPIRE_EVERY_S
         with contextlib.suppress(StoreUnavailable):  # the next row to be written tells of it
-            await self.store.expire(
+            await self._store.expire(
                 rows_before=now - self._keep_s, bodies_before=now - self._bodies_keep_s
             )
 
