@@ -34,6 +34,9 @@ MAX_ATTEMPTS = 50
 """More than any course has; the last word against going in circles."""
 
 
+_ASK_USAGE = b'"stream_options": {"include_usage":true}'
+
+
 class Engine:
     """Answers calls from whatever the router names."""
 
@@ -268,6 +271,10 @@ def _changed(
     call: Call, plan: list[int | dict[str, Any]] | None, model: str | None, *, ask_usage: bool
 ) -> Call:
     """The call with another conversation, model name or wish; every other byte of it stays."""
+    if plan is None and model is None and "stream_options" not in call.payload:
+        payload = {**call.payload, "stream_options": {"include_usage": True}}
+        body = splice.append(call.body, _ASK_USAGE)  # without looking for places
+        return replace(call, payload=payload, body=body)
     text = call.body.decode()
     places = splice.members(text)
     payload = dict(call.payload)

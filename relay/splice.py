@@ -69,6 +69,12 @@ def member(text: str, places: Mapping[str, Place], name: str, value: Any) -> tup
     return places[name], replace(old, edits).decode()
 
 
+def append(body: bytes, member: bytes) -> bytes:
+    """An object of UTF-8 with one more member, which it does not have yet, behind its others."""
+    end = body.rindex(b"}")
+    return b"%b, %b%b" % (body[:end], member, body[end:])
+
+
 def replace(text: str, edits: Iterable[tuple[Place, str]]) -> bytes:
     """The text with those places replaced, as UTF-8; the places must not overlap."""
     pieces: list[str] = []

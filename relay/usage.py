@@ -12,7 +12,6 @@ Source: OpenAI's API reference, "The chat completion chunk object", "The respons
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -45,7 +44,7 @@ _EVENT = re.compile(rb".*?" + _LINE_END + _LINE_END + rb"|.+", re.DOTALL)
 
 def read_usage(told: object) -> Usage | None:
     """What an answer's `usage` tells; None when it tells nothing."""
-    if not isinstance(told, Mapping):
+    if not isinstance(told, dict):
         return None
     prompt = _count(told, "prompt_tokens", "input_tokens")
     completion = _count(told, "completion_tokens", "output_tokens")
@@ -132,30 +131,33 @@ def estimate_answer(body: bytes) -> int:
     return sample.tokens()
 
 
-class UsageInStream:
+class UsageInStream(Sample):
     """Watches a stream of chat chunks for its `usage`; only the chunk that tells it is parsed.
 
     `strip` takes out a chunk that tells nothing else, as comes when the relay asked for it
     and the client did not.
     """
 
-    __slots__ = ("_sample", "_strip", "usage")
+    __slots__ = ("_strip", "usage")
 
     def __init__(self, *, strip: bool) -> None:
+        super().__init__()
         self.usage: Usage | None = None
         self._strip = strip
-        self._sample = Sample()
 
     def push(self, events: bytes) -> bytes:
         """Whole events in, and out what the client gets of them."""
-        self._sample.add(events)
+        self._passed += len(events)  # as in Sample.add, without a call for each piece
+        if self._room > 0:
+            self._kept.append(events[: self._room])
+            self._room -= len(events)
         if _NAME not in events or _TOLD.search(events) is None:
             return events
         return b"".join([event for event in _EVENT.findall(events) if self._passes(event)])
 
     def estimate(self) -> int | None:
         """The tokens that have passed, about; None when the stream has told."""
-        return None if self.usage is not None else self._sample.tokens()
+        return None if self.usage is not None else self.tokens()
 
     def _passes(self, event: bytes) -> bool:
         if _TOLD.search(event) is None:
@@ -198,24 +200,22 @@ class UsageInBody:
 
 
 def _usage_of(answer: object) -> Usage | None:
-    if not isinstance(answer, Mapping):
+    if not isinstance(answer, dict):
         return None
+    if usage := read_usage(answer.get("usage")):
+        return usage
     inner = answer.get("response")  # the last event of a streamed response
-    return read_usage(answer.get("usage")) or (
-        read_usage(inner.get("usage")) if isinstance(inner, Mapping) else None
-    )
+    return read_usage(inner.get("usage")) if isinstance(inner, dict) else None
 
 
-def _details(told: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    for name in names:
-        if isinstance(details := told.get(name), Mapping):
-            return details
-    return {}
+def _details(told: dict[str, Any], name: str, other: str) -> dict[str, Any]:
+    details = told.get(name) or told.get(other)
+    return details if isinstance(details, dict) else {}
 
 
-def _count(told: Mapping[str, Any], *names: str) -> int | None:
-    for name in names:
-        value = told.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS:
+def _count(told: dict[str, Any], name: str, other: str = "") -> int | None:
+    for one in (name, other):
+        value = told.get(one)
+        if type(value) is int and 0 <= value <= MAX_TOKENS:  # a bool is another type
             return value
     return None

@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -28,7 +28,10 @@ MAX_ROWS = 100_000
 """About 80 MB, and minutes of a busy relay."""
 
 MAX_BODIES_BYTES = 64 * 1024 * 1024
-BATCH_ROWS = 1_000
+BATCH_ROWS = 4_000
+ROWS_AT_ONCE = 500
+"""Half a millisecond of the event loop."""
+
 BATCH_BODIES = 100
 
 ROOM_S = 1.0
@@ -150,7 +153,7 @@ class Ledger:
 
     async def _flush(self) -> None:
         while self._queue or self._bodies:
-            rows = await self._priced(list(islice(self._queue, BATCH_ROWS)))
+            rows = await self._rows()
             bodies = list(islice(self._bodies, BATCH_BODIES))
             kept = await asyncio.to_thread(self._redacted, bodies) if bodies else []
             try:
@@ -166,18 +169,18 @@ class Ledger:
             self.full = False
             self._room.set()
 
-    async def _priced(self, batch: Sequence[RequestEnded]) -> list[LedgerRow]:
-        if not any(one.cost_nano is None and one.usage is not None for one in batch):
-            return [as_row(one) for one in batch]
-        pricing = self._pricing()
-        await pricing.ready()
-        rows = []
-        for one in batch:
-            ended = one
-            if one.cost_nano is None and one.usage is not None:
-                cost_nano = pricing.cost(one.served, one.target, one.usage)
-                ended = replace(one, cost_nano=cost_nano)
-            rows.append(as_row(ended))
+    async def _rows(self) -> list[LedgerRow]:
+        """The next of the queue, a few at a time, since requests want the event loop, too."""
+        batch = list(islice(self._queue, BATCH_ROWS))
+        rows: list[LedgerRow] = []
+        for start in range(0, len(batch), ROWS_AT_ONCE):
+            some = batch[start : start + ROWS_AT_ONCE]
+            if any(one.cost_nano is None and one.usage is not None for one in some):
+                pricing = self._pricing()
+                await pricing.ready()
+                some = [_priced(one, pricing) for one in some]
+            rows += map(as_row, some)
+            await asyncio.sleep(0)
         return rows
 
     async def _insist(self, action: Callable[[], Awaitable[object]]) -> None:
@@ -259,3 +262,10 @@ class Ledger:
             fields = {"rows": self.lost, "bodies": self._bodies_lost}
             _log.error("ledger_rows_lost", extra={"fields": fields})
             self._lost_told, self._bodies_lost = self.lost, 0
+
+
+def _priced(ended: RequestEnded, pricing: Pricing) -> RequestEnded:
+    """With its price, if it has none and there is one now."""
+    if ended.cost_nano is not None or ended.usage is None:
+        return ended
+    return replace(ended, cost_nano=pricing.cost(ended.served, ended.target, ended.usage))

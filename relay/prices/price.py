@@ -35,18 +35,17 @@ def cost(price: Price, usage: Usage) -> int:
     for above, tier in price.tiers:
         if usage.prompt_tokens > above:
             price = tier
-    prompt, completion = price.prompt or 0, price.completion or 0
+    prompt, completion, cached, cache_write, reasoning, heard, spoken, request, _ = price
+    prompt, completion = prompt or 0, completion or 0
     total = usage.prompt_tokens * prompt + usage.completion_tokens * completion
-    if usage.cached_tokens and price.cached is not None:
-        total += usage.cached_tokens * (price.cached - prompt)
-    if usage.cache_write_tokens and price.cache_write is not None:
-        total += usage.cache_write_tokens * (price.cache_write - prompt)
-    if usage.reasoning_tokens and price.reasoning is not None:
-        total += usage.reasoning_tokens * (price.reasoning - completion)
-    if usage.audio_tokens:
-        spoken = usage.audio_completion_tokens
-        if price.audio_prompt is not None:
-            total += (usage.audio_tokens - spoken) * (price.audio_prompt - prompt)
-        if price.audio_completion is not None:
-            total += spoken * (price.audio_completion - completion)
-    return -(-max(total, 0) // MILLION) + (price.request or 0)
+    if cached is not None and usage.cached_tokens:
+        total += usage.cached_tokens * (cached - prompt)
+    if cache_write is not None and usage.cache_write_tokens:
+        total += usage.cache_write_tokens * (cache_write - prompt)
+    if reasoning is not None and usage.reasoning_tokens:
+        total += usage.reasoning_tokens * (reasoning - completion)
+    if heard is not None and usage.audio_tokens:
+        total += (usage.audio_tokens - usage.audio_completion_tokens) * (heard - prompt)
+    if spoken is not None and usage.audio_completion_tokens:
+        total += usage.audio_completion_tokens * (spoken - completion)
+    return -(-max(total, 0) // MILLION) + (request or 0)

@@ -1,4 +1,4 @@
-"""What becomes of a call when its target fails: attempts, status, headers, for each fault.
+"""What becomes of a call when its target fails: attempts, status, headers, ledger, for each fault.
 
 Two upstreams, the second one good, and a third way without any other target.
 """
@@ -9,9 +9,11 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
+import ledger_file
 import pytest
 import transcripts
 from fake_script import Gate, Script
@@ -21,6 +23,8 @@ from running import RunningRelay, StartRelay
 STREAM = [(b"content-type", b"text/event-stream")]
 LIMITS = {"connect_s": 0.3, "first_byte_s": 0.3, "idle_s": 0.3, "total_s": 20}
 ENOUGH_RETRIES = 1
+PRICE = {"model": "m", "prompt_usd": 1, "completion_usd": 2}
+"""So that a token of the prompt costs 1,000 nano-dollars, and one of the completion 2,000."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,17 @@ def failing(status: int, *headers: tuple[bytes, bytes], code: str = "x") -> Call
 
 def answer(streamed: bool) -> Script:
     if streamed:
-        return Script(pieces=transcripts.chat_stream(["a", "b"]), headers=STREAM)
+        events = transcripts.chat_stream(["a", "b"])
+        return Script(pieces=events, headers=STREAM)
     return Script(body=transcripts.chat_body("ab"))
+
+
+def told(streamed: bool) -> Script:
+    """The same, with the tokens that the relay asks for."""
+    if streamed:
+        events = transcripts.chat_stream(["a", "b"], usage=transcripts.USAGE)
+        return Script(pieces=events, headers=STREAM)
+    return answer(streamed)
 
 
 def cut(at: int) -> Callable[[bool], Script]:
@@ -112,8 +125,16 @@ def addresses() -> Iterator[dict[str, str]]:
 Ask = Callable[[RunningRelay], httpx.Response]
 
 
-def relay_for(start_relay: StartRelay, first: str, *others: str, **model: Any) -> RunningRelay:
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    return tmp_path / "relay.db"
+
+
+def relay_for(
+    start_relay: StartRelay, first: str, *others: str, ledger: Path | None = None, **model: Any
+) -> RunningRelay:
     urls = [first, *others]
+    kept = {} if ledger is None else {"database_url": ledger_file.url(ledger), "prices": [PRICE]}
     names = ["first", "second", "third"][: len(urls)]
     return start_relay(
         upstreams=[
@@ -129,6 +150,7 @@ def relay_for(start_relay: StartRelay, first: str, *others: str, **model: Any) -
             }
         ],
         retries=ENOUGH_RETRIES,
+        **kept,
     )
 
 
@@ -138,13 +160,15 @@ def test_without_another_target_the_client_hears_of_it(
     start_relay: StartRelay,
     upstream: FakeUpstream,
     addresses: dict[str, str],
+    ledger: Path,
     name: str,
     streamed: bool,
 ) -> None:
     fault = FAULTS[name]
     if fault.script is not None:
         upstream.answer(fault.script(streamed))
-    relay = relay_for(start_relay, addresses.get(fault.address or "", upstream.url))
+    first = addresses.get(fault.address or "", upstream.url)
+    relay = relay_for(start_relay, first, ledger=ledger)
     reply = relay.ask(stream=streamed)
     assert reply.status_code == fault.status
     assert reply.json()["error"]["code"] == fault.code
@@ -154,6 +178,12 @@ def test_without_another_target_the_client_hears_of_it(
         assert reply.headers["retry-after"] == "7"
     if fault.script is not None:
         assert len(upstream.requests) == fault.attempts
+    [row] = ledger_file.rows_of(relay, ledger)
+    assert (row.status, row.attempts, row.upstream) == (fault.status, fault.attempts, "first")
+    assert row.error == ("upstream_error" if fault.code == "x" else fault.code)
+    assert (row.model_asked, row.model_served, row.stream) == ("m", "m", streamed)
+    assert (row.prompt_tokens, row.completion_tokens, row.estimated) == (None, None, False)
+    assert (row.cost_nano, row.first_token_s) == (0, None)
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
@@ -163,6 +193,7 @@ def test_with_another_target_the_client_does_not_notice(
     upstream: FakeUpstream,
     backup: FakeUpstream,
     addresses: dict[str, str],
+    ledger: Path,
     name: str,
     streamed: bool,
 ) -> None:
@@ -170,33 +201,46 @@ def test_with_another_target_the_client_does_not_notice(
     if fault.script is not None:
         upstream.answer(fault.script(streamed))
     good = answer(streamed)
-    backup.answer(good)
+    backup.answer(told(streamed))
     first = addresses.get(fault.address or "", upstream.url)
-    relay = relay_for(start_relay, first, backup.url)
+    relay = relay_for(start_relay, first, backup.url, ledger=ledger)
     reply = relay.ask(stream=streamed)
+    [row] = ledger_file.rows_of(relay, ledger)
     if not fault.repeats:
         assert reply.status_code == fault.status
         assert reply.headers["x-relay-attempts"] == "1"
         assert not backup.requests
+        assert (row.status, row.attempts, row.upstream) == (fault.status, 1, "first")
         return
     assert reply.status_code == 200
     assert reply.content == b"".join(good.writes())
     assert reply.headers["x-relay-upstream"] == "second"
     assert reply.headers["x-relay-attempts"] == str(fault.attempts + 1)
     assert len(backup.requests) == 1
+    assert (row.status, row.attempts, row.upstream) == (200, fault.attempts + 1, "second")
+    assert (row.error, row.estimated) == ("", False)
+    assert (row.prompt_tokens, row.completion_tokens, row.cost_nano) == (3, 5, 13_000)
+    assert (row.first_token_s is not None) == streamed
 
 
 def test_after_the_first_bytes_nobody_else_is_asked(
-    start_relay: StartRelay, upstream: FakeUpstream, backup: FakeUpstream
+    start_relay: StartRelay, upstream: FakeUpstream, backup: FakeUpstream, ledger: Path
 ) -> None:
-    events = transcripts.chat_stream(["a", "b"])
-    upstream.answer(Script(pieces=events, headers=STREAM, reset_at=len(events[0])))
-    relay = relay_for(start_relay, upstream.url, backup.url)
+    events = transcripts.chat_stream(["a" * 400, "b"])
+    upstream.answer(Script(pieces=events, headers=STREAM, reset_at=len(events[0] + events[1])))
+    relay = relay_for(start_relay, upstream.url, backup.url, ledger=ledger)
     reply = relay.ask(stream=True)
     assert reply.headers["x-relay-upstream"] == "first"
     assert b"[DONE]" not in reply.content
     assert b"upstream_protocol" in reply.content
     assert not backup.requests
+    [row] = ledger_file.rows_of(relay, ledger)
+    assert (row.status, row.error, row.attempts) == (200, "upstream_protocol", 1)
+    assert (row.completion_tokens, row.estimated) == (100, True)
+    assert row.prompt_tokens is not None
+    assert row.cost_nano == row.prompt_tokens * 1000 + 200_000
+    assert row.first_token_s is not None
+    assert row.first_token_s <= row.duration_s
 
 
 def test_the_chain_goes_on_to_the_local_model(
