@@ -15,7 +15,7 @@ import relay
 
 ROOT = Path(__file__).parent.parent
 LOCKED = ("run.txt", "test.txt", "smollm2.txt", "bench.txt")
-EXTRAS = {"local", "transformers", "postgres", "redis", "otel", "all"}
+EXTRAS = {"oidc", "local", "transformers", "postgres", "redis", "otel", "all"}
 
 
 def read(name: str) -> str:
