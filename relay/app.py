@@ -354,10 +354,14 @@ def build_server(relay: Relay, *, on_serving: Callable[[], None] | None = None) 
     """uvicorn around a relay, configured and not yet running; calls back once it serves."""
     # Open streams are ended by our own presence, after their grace; not by this library at once.
     AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # untyped there
+
+    def write_timeout_s() -> float:
+        return relay.settings.write_timeout_s
+
     config = uvicorn.Config(
         relay,
         loop="uvloop",
-        http=cast(Any, partial(ClientConnection, relay.answer)),
+        http=cast(Any, partial(ClientConnection, relay.answer, write_timeout_s)),
         ws="websockets-sansio",
         ws_max_size=MAX_FRAME_BYTES,
         interface="asgi3",

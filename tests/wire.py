@@ -40,12 +40,18 @@ class Served:
 
 
 @contextmanager
-def serving(answer: Answer, *, app: ASGIApp | None = None, **config: Any) -> Iterator[Served]:
+def serving(
+    answer: Answer,
+    *,
+    app: ASGIApp | None = None,
+    write_timeout_s: float = PATIENCE_S * 2,
+    **config: Any,
+) -> Iterator[Served]:
     """Connections of ours around `answer`, under uvicorn's server; `app` takes the WebSockets."""
     listener = socket.create_server(("127.0.0.1", 0))
     settings: dict[str, Any] = {
         "loop": "uvloop",
-        "http": partial(ClientConnection, answer),
+        "http": partial(ClientConnection, answer, lambda: write_timeout_s),
         "ws": "websockets-sansio" if app is not None else "none",
         "interface": "asgi3",
         "lifespan": "off",

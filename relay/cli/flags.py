@@ -95,6 +95,11 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             " comes, seconds",
         ),
         Flag(
+            "write_timeout_s",
+            "60",
+            "a client that takes nothing of its answer for so long is cut, seconds",
+        ),
+        Flag(
             "passthrough",
             "default",
             "other calls under /v1 that go to the upstream, comma separated: default (what asks a"

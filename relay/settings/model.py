@@ -121,6 +121,9 @@ class Settings(Section):
         description="longest wait for a request's body, or for its next piece when it is"
         " passed on as it comes, seconds",
     )
+    write_timeout_s: Seconds = Field(
+        60.0, description="a client that takes nothing of its answer for so long is cut, seconds"
+    )
     passthrough: Patterns = Field(
         ("default",),
         description="other calls under /v1 that go to the upstream, comma separated: default"

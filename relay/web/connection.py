@@ -6,6 +6,7 @@ its place, under the same server, and is stricter: heads are bounded in size and
 no HTTP gets the envelope, too. `httptools` parses, and uvicorn's protocol takes WebSockets.
 
     idle, or a head that is incomplete    closed after `timeout_keep_alive`
+    an answer of which nothing is taken   closed after `write_timeout_s`
     a body that is late                   its exchange's business
     more requests at once (pipelined)     answered in order, read no further meanwhile
 """
@@ -26,6 +27,7 @@ from relay.errors import InternalError, InvalidRequest, RelayError
 from relay.types import RawHeaders
 from relay.web.exchange import Exchange, refusal
 from relay.web.heads import Headers, KnownHead, divide, wants_websocket
+from relay.web.outflow import Outflow
 
 MAX_HEAD_BYTES = 64 * 1024
 """The largest head of a request: its line and its headers."""
@@ -55,12 +57,13 @@ class HeadTooLarge(RelayError):
 class ClientConnection(asyncio.Protocol):
     """One connection; what `answer` gives for an exchange runs in a task of its own.
 
-    All arguments but that are those with which uvicorn makes its protocols.
+    All arguments but the first two are those with which uvicorn makes its protocols.
     """
 
     def __init__(
         self,
         answer: Callable[[Exchange], Coroutine[Any, Any, None]],
+        write_timeout_s: Callable[[], float],
         config: uvicorn.Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -69,6 +72,7 @@ class ClientConnection(asyncio.Protocol):
         self.blocked = False
         self._config = config
         self._answer = answer
+        self._write_timeout_s = write_timeout_s
         self._state = server_state
         self._app_state = app_state
         self._keep_alive_s = config.timeout_keep_alive
@@ -97,6 +101,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self.write = self._transport.write
+        self._outflow = Outflow(self._transport, self._loop, self._write_timeout_s())
         self._state.connections.add(cast(Any, self))
         self._server = get_local_addr(self._transport)
         self._client = get_remote_addr(self._transport)
@@ -151,6 +156,7 @@ class ClientConnection(asyncio.Protocol):
         self._state.connections.discard(cast(Any, self))
         if self._timer is not None:
             self._timer.cancel()
+        self._outflow.stop()
         self._queue.clear()
         if self._answering is not None:
             self._answering.leave()
@@ -159,9 +165,11 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.blocked = True
+        self._outflow.watch()
 
     def resume_writing(self) -> None:
         self.blocked = False
+        self._outflow.moved()
         if self._drained is not None:
             self._drained.set()
             self._drained = None
@@ -189,7 +197,7 @@ class ClientConnection(asyncio.Protocol):
     def shutdown(self) -> None:
         """The server stops: close when the open answers are out."""
         if self._exchange is None or not self._busy():
-            self._transport.close()
+            self._close()
         else:
             self._exchange.keep_alive = False
 
@@ -274,7 +282,7 @@ class ClientConnection(asyncio.Protocol):
         """The answer of that exchange is out; go on with the next."""
         self._state.total_requests += 1
         if not exchange.keep_alive:
-            self._transport.close()
+            self._close()
         elif self._queue:
             following = self._queue.popleft()
             if isinstance(following, RelayError):
@@ -318,7 +326,7 @@ class ClientConnection(asyncio.Protocol):
         if self._loop.time() < expires_at:
             self._timer = self._loop.call_at(expires_at, self._on_timer)
         else:
-            self._transport.close()
+            self._close()
 
     def _refuse(self, error: RelayError) -> None:
         """What came is no request, or no more of the one that is being read."""
@@ -337,11 +345,12 @@ class ClientConnection(asyncio.Protocol):
             exchange.leave()
             self._close(error)
 
-    def _close(self, error: RelayError | None) -> None:
-        """Close the connection, with a last word if there is one."""
+    def _close(self, error: RelayError | None = None) -> None:
+        """Close the connection behind what was written, and a last word if there is one."""
         if error is not None:
             self.write(refusal(error))
         self._transport.close()
+        self._outflow.watch()
 
     def _weight(self) -> int:
         return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers)
