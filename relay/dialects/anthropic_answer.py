@@ -13,10 +13,11 @@ answer keeps its id.
 Source: Claude API reference, "Messages"; OpenAI API reference, "Chat completion object".
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from relay.dialects import json_text
+from relay.dialects.citations import to_notes
 from relay.dialects.fields import or_empty
 from relay.errors import UpstreamProtocol
 
@@ -114,7 +115,18 @@ def _message(blocks: list[Mapping[str, Any]]) -> dict[str, Any]:
         message["thinking_blocks"] = thoughts
     if calls:
         message["tool_calls"] = calls
+    for member, note in _notes(blocks):
+        message.setdefault(member, []).append(note)
     return message
+
+
+def _notes(blocks: list[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    end = 0
+    for block in blocks:
+        if block.get("type") == "text":
+            start, end = end, end + len(str(block.get("text") or ""))
+            cited = block.get("citations")
+            yield from to_notes(cited if isinstance(cited, list) else [], start, end)
 
 
 def _tool_call(block: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
     message_start             the role
     text_delta                content
+    citations_delta           annotations, at the end of the block that they belong to
     thinking_delta            reasoning_content; a signed block also whole, in thinking_blocks
     tool_use, its deltas      tool_calls: id and name, then arguments
     message_delta, _stop      finish_reason, usage when it is asked for, `[DONE]`
@@ -13,11 +14,13 @@ Events, blocks and deltas that nobody knows are skipped, as Anthropic asks of it
 Source: Claude guide, "Streaming messages"; OpenAI API reference, "Chat completion chunk object".
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from relay.dialects import failures, json_text
 from relay.dialects.anthropic_answer import finish_reason, to_chat_usage
+from relay.dialects.citations import to_notes
 from relay.dialects.fields import or_empty
 from relay.errors import RelayError, UpstreamProtocol
 from relay.sse import DONE, EventParser, comment, event
@@ -48,6 +51,9 @@ class AnthropicStream:
         self._thought: list[str] = []  # what it holds, when it is thinking
         self._signature = ""
         self._blocks_kept = 0  # thinking blocks given to the client so far
+        self._written = self._block_at = 0  # characters of content, and before the open block
+        self._cited: list[Any] = []  # in the open block
+        self._notes: Counter[str] = Counter()  # annotations given to the client so far
         self._calls = 0
         self._arguments_sent = False
         self._finished = False
@@ -107,6 +113,7 @@ class AnthropicStream:
         self._block = block
         self._arguments_sent = False
         self._thought, self._signature = [], str(block.get("signature") or "")
+        self._cited, self._block_at = [], self._written
         if block.get("type") == "text":
             return self._text("content", block.get("text"))
         if block.get("type") == "thinking":
@@ -130,6 +137,8 @@ class AnthropicStream:
             return self._text("content", delta.get("text"))
         if kind == "thinking_delta":
             return self._think(delta.get("thinking"))
+        if kind == "citations_delta":
+            self._cited.append(delta.get("citation"))
         if kind == "signature_delta":
             self._signature = str(delta.get("signature") or "")
         if kind == "input_json_delta" and self._block.get("type") == "tool_use":
@@ -138,6 +147,8 @@ class AnthropicStream:
 
     def _end_block(self, _: Mapping[str, Any]) -> bytes:
         block, self._block = self._block, {}
+        if self._cited:
+            return self._annotate()
         if block.get("type") == "thinking" and self._signature:
             thought = "".join(self._thought)
             return self._keep(
@@ -171,6 +182,13 @@ class AnthropicStream:
             self._thought.append(thought)
         return self._text("reasoning_content", thought)
 
+    def _annotate(self) -> bytes:
+        delta: dict[str, list[Any]] = {}
+        for member, note in to_notes(self._cited, self._block_at, self._written):
+            delta.setdefault(member, []).append({"index": self._notes[member], **note})
+            self._notes[member] += 1
+        return self._delta(delta) if delta else b""
+
     def _keep(self, block: Mapping[str, Any]) -> bytes:
         kept = {"index": self._blocks_kept, **block}  # SDKs put deltas together by their index
         self._blocks_kept += 1
@@ -186,7 +204,11 @@ class AnthropicStream:
         return self._delta({"tool_calls": [{"index": self._calls - 1, **call}]})
 
     def _text(self, name: str, words: Any) -> bytes:
-        return self._delta({name: words}) if isinstance(words, str) and words else b""
+        if not isinstance(words, str) or not words:
+            return b""
+        if name == "content":
+            self._written += len(words)
+        return self._delta({name: words})
 
     def _delta(self, delta: dict[str, Any]) -> bytes:
         return self._chunk([_choice(delta, None)])

@@ -10,6 +10,15 @@ from relay.errors import UpstreamProtocol
 
 TEXT = {"type": "text", "text": "Hello"}
 THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"}
+PAGE = {
+    "type": "web_search_result_location",
+    "url": "https://example.com/koeln",
+    "title": "Köln",
+    "encrypted_index": "x",
+    "cited_text": "a city",
+}
+FOUND = {"type": "search_result_location", "source": "https://example.com/2", "title": None}
+PLACE = {"type": "char_location", "document_index": 0, "start_char_index": 3, "cited_text": "x"}
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "find", "input": {"q": "Köln"}}
 
 
@@ -143,3 +152,33 @@ def test_an_emoji_that_was_cut_in_two_does_not_break_an_answer():
 def test_what_is_no_message_is_the_upstreams_fault(body):
     with pytest.raises(UpstreamProtocol):
         to_chat_body(body, created=7)
+
+
+def test_citations_become_annotations_of_the_text_that_they_support():
+    content = [
+        {"type": "text", "text": "Well: "},
+        {"type": "text", "text": "Köln is a city", "citations": [PAGE, PLACE]},
+        {"type": "text", "text": ".", "citations": [FOUND, {}, None]},
+        {"type": "text", "text": "!", "citations": None},
+    ]
+    answer = to_chat(message(*content), created=7)
+    ChatCompletion.model_validate(answer, strict=True)
+    said = answer["choices"][0]["message"]
+    first, second = said["annotations"]
+    assert first == {
+        "type": "url_citation",
+        "url_citation": {
+            "start_index": 6,
+            "end_index": 20,
+            "title": "Köln",
+            "url": "https://example.com/koeln",
+        },
+    }
+    assert said["content"][6:20] == "Köln is a city"
+    assert second["url_citation"] == {
+        "start_index": 20,
+        "end_index": 21,
+        "title": "",
+        "url": "https://example.com/2",
+    }
+    assert said["citations"] == [{**PLACE, "start_index": 6, "end_index": 20}]

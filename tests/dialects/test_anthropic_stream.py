@@ -98,6 +98,24 @@ def translated(pieces: list[bytes], *, include_usage: bool = False) -> bytes:
     return b"".join([*(stream.feed(piece) for piece in pieces), stream.end()])
 
 
+CITED = (
+    start(),
+    begin(0, type="text", text="See: "),
+    stop(0),
+    begin(1, type="text", text=""),
+    more(1, type="citations_delta", citation={"url": "https://a.example/", "title": "A"}),
+    more(1, type="text_delta", text="Köln"),
+    more(1, type="citations_delta", citation={"type": "page_location", "document_index": 0}),
+    stop(1),
+    begin(2, type="text", text="!"),
+    more(2, type="citations_delta", citation={"url": "https://b.example/", "title": "B"}),
+    more(2, type="citations_delta", citation={"url": "https://c.example/", "title": "C"}),
+    stop(2),
+    ending("end_turn"),
+    LAST,
+)
+
+
 def test_events_become_chunks():
     stream = sent(*HELLO)
     out = translated([stream], include_usage=True)
@@ -277,3 +295,24 @@ odd_events = st.builds(
 def test_no_events_break_the_translation(events):
     chunks = read_chunks(translated([sent(*events)]))
     assert chunks[-1] == "[DONE]" or "error" in chunks[-1]
+
+
+def test_citations_come_behind_the_text_that_they_support():
+    def note(index: int, name: str, start: int, end: int) -> dict[str, Any]:
+        url = f"https://{name.lower()}.example/"
+        place = {"start_index": start, "end_index": end, "title": name, "url": url}
+        return {"index": index, "type": "url_citation", "url_citation": place}
+
+    out = read_chunks(translated([sent(*CITED)]))
+    place = {"type": "page_location", "document_index": 0, "start_index": 5, "end_index": 9}
+    assert out[2:6] == [
+        chunk({"content": "Köln"}),
+        chunk({"annotations": [note(0, "A", 5, 9)], "citations": [{"index": 0, **place}]}),
+        chunk({"content": "!"}),
+        chunk({"annotations": [note(1, "B", 9, 10), note(2, "C", 9, 10)]}),
+    ]
+    state = ChatCompletionStreamState()
+    for one in out[:-1]:
+        state.handle_chunk(ChatCompletionChunk.model_validate(one))
+    annotations = state.current_completion_snapshot.choices[0].message.annotations
+    assert [one.url_citation.title for one in annotations or []] == ["A", "B", "C"]
