@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 from fake_upstream import FakeUpstream
+from hypothesis import HealthCheck, settings
 from running import UPSTREAM_KEY, RunningRelay, StartRelay
 
 from relay.app import Relay, build_server, listen
 from relay.settings import Settings
 
 pytest_plugins = ["kinds", "servers"]
+
+# On a machine that has other work, time says nothing of the code. Each run draws other examples.
+settings.register_profile(
+    "relay", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("relay")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import InvalidRequest
@@ -234,7 +234,6 @@ class TestThePlan:
         assert plan([user("a")], "normalize") is None
 
     @given(conversations)
-    @settings(deadline=None)
     def test_every_message_that_stays_is_named_once_and_in_order(
         self, messages: list[dict[str, Any]]
     ) -> None:
@@ -310,7 +309,6 @@ class TestPolicies:
         assert caught.value.message.startswith(f"{param} ")
 
     @given(conversations)
-    @settings(deadline=None)
     def test_reject_refuses_exactly_what_normalize_would_change(
         self, messages: list[dict[str, Any]]
     ) -> None:
@@ -323,17 +321,14 @@ class TestPolicies:
 
 class TestWhateverTheConversation:
     @given(conversations)
-    @settings(deadline=None)
     def test_normalising_twice_changes_nothing(self, messages: list[dict[str, Any]]) -> None:
         assert apply(normalized(messages), "normalize") is None
 
     @given(conversations)
-    @settings(deadline=None)
     def test_no_text_is_lost_and_its_order_stays(self, messages: list[dict[str, Any]]) -> None:
         assert words(normalized(messages)) == words(messages)
 
     @given(conversations)
-    @settings(deadline=None)
     def test_the_input_is_not_touched(self, messages: list[dict[str, Any]]) -> None:
         before = copy.deepcopy(messages)
         apply(messages, "normalize")
@@ -343,7 +338,6 @@ class TestWhateverTheConversation:
         assert messages == before
 
     @given(conversations)
-    @settings(deadline=None)
     def test_calls_and_their_answers_stay_as_they_are(self, messages: list[dict[str, Any]]) -> None:
         def calls(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
             return [m for m in listed if "tool_calls" in m or m["role"] == "tool"]
@@ -351,7 +345,6 @@ class TestWhateverTheConversation:
         assert calls(normalized(messages)) == calls(messages)
 
     @given(conversations)
-    @settings(deadline=None)
     def test_parts_stay_as_they_are(self, messages: list[dict[str, Any]]) -> None:
         def given_parts(listed: list[dict[str, Any]]) -> list[Any]:
             lists = [m["content"] for m in listed if isinstance(m.get("content"), list)]
@@ -361,7 +354,6 @@ class TestWhateverTheConversation:
         assert all(p in kept for p in given_parts(messages))
 
     @given(plain_conversations, st.lists(st.sampled_from(["system", "developer"]), max_size=3))
-    @settings(deadline=None)
     def test_turns_of_text_alternate_beginning_with_the_user(
         self, turns: list[dict[str, Any]], prompts: list[str]
     ) -> None:
@@ -371,7 +363,6 @@ class TestWhateverTheConversation:
         assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
 
     @given(any_messages, st.sampled_from(["normalize", "reject", "passthrough"]))
-    @settings(deadline=None)
     def test_odd_json_is_an_invalid_request_at_worst(
         self, messages: list[dict[str, Any]], policy: Any
     ) -> None:
@@ -383,7 +374,6 @@ class TestWhateverTheConversation:
             assert apply(result, policy) is None
 
     @given(any_messages)
-    @settings(deadline=None)
     def test_odd_json_has_a_form_for_every_model(self, messages: list[dict[str, Any]]) -> None:
         assert all(m["role"] != "system" for m in system_in_queries(messages))
         query, history = to_pairs(messages)
@@ -437,7 +427,6 @@ class TestTheSystemPrompt:
         assert system_in_queries(messages) == [user("S"), CALLS, TOOL, user("T")]
 
     @given(conversations)
-    @settings(deadline=None)
     def test_none_is_left_and_every_query_begins_with_it(
         self, messages: list[dict[str, Any]]
     ) -> None:
@@ -503,14 +492,12 @@ class TestPairs:
         assert from_pairs("c", [("a", "b")]) == [user("a"), assistant("b"), user("c")]
 
     @given(st.text(), st.lists(st.tuples(st.text(), st.text())))
-    @settings(deadline=None)
     def test_pairs_survive_the_round_trip(self, query: str, pairs: list[tuple[str, str]]) -> None:
         messages = from_pairs(query, pairs)
         assert to_pairs(messages) == (query, pairs)
         assert apply(messages, "reject") is None
 
     @given(conversations)
-    @settings(deadline=None)
     def test_no_text_is_lost_in_pairs(self, messages: list[dict[str, Any]]) -> None:
         prompt, rest = split_system(messages)
         query, history = to_pairs(messages)
@@ -524,7 +511,6 @@ class TestPairs:
             assert all(question.startswith(prompt) for question in [*asked, query])
 
     @given(conversations)
-    @settings(deadline=None)
     def test_normalising_first_gives_the_same_query(self, messages: list[dict[str, Any]]) -> None:
         query, history = to_pairs(messages)
         normal_query, normal_history = to_pairs(normalized(messages))

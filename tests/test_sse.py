@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.sse import DONE, EventParser, WholeEvents, comment, event
@@ -85,7 +85,6 @@ class TestEventParser:
             assert parse(pieces) == expected, pieces
 
     @given(noisy, st.lists(st.integers(0, 40)))
-    @settings(deadline=None)
     def test_any_cut_of_any_bytes_gives_the_events_of_the_whole(
         self, units: list[bytes], offsets: list[int]
     ) -> None:
@@ -147,7 +146,6 @@ class TestWholeEvents:
                 assert whole.between
 
     @given(noisy, st.lists(st.integers(0, 40)), st.integers(1, 20))
-    @settings(deadline=None)
     def test_a_comment_between_events_changes_no_event(
         self, units: list[bytes], offsets: list[int], max_bytes: int
     ) -> None:
@@ -206,7 +204,6 @@ class TestWriting:
         assert event(b"[DONE]") == DONE
 
     @given(st.text(st.characters(exclude_categories=["Cs"])))
-    @settings(deadline=None)
     def test_any_text_comes_back_from_its_event(self, text: str) -> None:
         expected = text.replace("\r\n", "\n").replace("\r", "\n").encode()
         assert EventParser().feed(event(text)) == [expected]
@@ -215,7 +212,6 @@ class TestWriting:
         assert event("a\ud800b") == b"data: a?b\n\n"
 
     @given(st.text(st.characters(exclude_categories=["Cs"])))
-    @settings(deadline=None)
     def test_a_comment_is_skipped_by_readers(self, text: str) -> None:
         assert parse([comment(text), event("a")]) == [b"a"]
 

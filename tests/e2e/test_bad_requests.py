@@ -259,9 +259,7 @@ REQUEST = st.fixed_dictionaries(
 )
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=REQUEST)
 def test_no_request_is_a_fault_of_ours(echo: RunningRelay, body: dict[str, Any]) -> None:
     answer = echo.http.post("/v1/chat/completions", content=json.dumps(body).encode(), headers=JSON)
@@ -273,9 +271,7 @@ def test_no_request_is_a_fault_of_ours(echo: RunningRelay, body: dict[str, Any])
         envelope(answer, 400)
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=200))
 def test_no_bytes_are_a_fault_of_ours(echo: RunningRelay, body: bytes) -> None:
     envelope(echo.http.post("/v1/chat/completions", content=body, headers=JSON), 400)

@@ -210,9 +210,7 @@ STRINGS = st.sampled_from(['"a"', '"\\u00e9"', '"é"', '"\\/"', '"\\ud83d\\ude00
 SPACES = st.sampled_from(["", " ", "\n\t", "\r\n"])
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(number=NUMBERS, text=STRINGS, space=SPACES, merged=st.booleans())
 def test_11_every_byte_that_need_not_change_arrives(
     remote: RunningRelay,

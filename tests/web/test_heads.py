@@ -58,9 +58,7 @@ REQUESTS = st.builds(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(REQUESTS, st.integers(1, 3), st.none() | st.integers(1, 200)), max_size=4)
 )
