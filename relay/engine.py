@@ -228,6 +228,8 @@ class Engine:
         messages = call.payload.get("messages")
         plan = None if messages is None else history.plan(messages, target.history)
         renamed = target.model is not None and target.model != call.model
+        if renamed and call.rename is not None:
+            call, renamed = call.rename(call, target.model or ""), False
         unasked = self._ask_usage and call.stream and _silent(call)
         trail.usage_unasked = unasked
         if plan is not None or renamed or unasked:

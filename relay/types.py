@@ -109,6 +109,8 @@ class Call:
     """In place of the upstream's own; set for an attempt."""
     for_target: "Callable[[str], Call] | None" = None
     """Gives the call that a target of that name gets, when its form depends on who answers."""
+    rename: "Callable[[Call, str], Call] | None" = None
+    """Gives the call with another model's name, when its body does not name it as JSON does."""
 
 
 @value(frozen=True)

@@ -2,7 +2,8 @@
 
     where   the default upstream; with `[[models]]`, where the model goes that a JSON body names
     up      method, path and query byte for byte; the body while it comes, if it is not small, or
-            whole and with the target's name of the model, when it decides where the call goes
+            whole and with the target's name of the model, when it decides where the call goes;
+            that of a form (a transcription, say) decides, too: see forms.py
     down    status, headers and body while it comes
 
 Until our head goes out a failure is a proper status. After it a stream of events ends with one
@@ -24,6 +25,7 @@ from relay.types import Answer, Call
 from relay.upstream import upward
 from relay.usage import UsageInBody, UsageInStream
 from relay.web.allowlist import Allowlist, check_path
+from relay.web.forms import Begun, NamedModel, is_form, named
 from relay.web.presence import Presence, Watch
 from relay.web.reading import StreamedBody, announced_length, read_body, too_large
 from relay.web.replies import Visit, Watcher, awaited, pour, send_events
@@ -131,6 +133,8 @@ class Passthrough:
             raise too_large(max_bytes)
         if (self._engine.router.named or self._count) and _is_json(visit.headers):
             return await self._read_named(call, visit, watch, max_bytes)
+        if is_form(visit.headers):
+            return await self._read_form(call, visit, watch, max_bytes)
         if length is None or length > HELD_BYTES:
             content = StreamedBody(watch, max_bytes=max_bytes)
             return replace(call, content=content, content_length=length)
@@ -149,6 +153,28 @@ class Passthrough:
         if not isinstance(model, str) or not model:
             return replace(call, body=body)
         return replace(call, body=body, model=model, payload={"model": model})
+
+    async def _read_form(self, call: Call, visit: Visit, watch: Watch, max_bytes: int) -> Call:
+        """A call whose form may name a model; a long one is sent on while it comes.
+
+        Nobody can see whether that names another one later, which an upstream might take instead:
+        so it is not looked at for a caller who may not use every model.
+        """
+        length = announced_length(visit.headers)
+        content = StreamedBody(watch, max_bytes=max_bytes)
+        streamed = replace(call, content=content, content_length=length)
+        if visit.identity.models and (length is None or length > HELD_BYTES):
+            return streamed
+        read = bytearray()
+        async for piece in content:
+            read += piece
+            if len(read) > HELD_BYTES:
+                break
+        beginning = bytes(read)
+        model = NamedModel.find(beginning, visit.headers)
+        if content.ended:
+            return named(replace(call, body=beginning), model)
+        return named(replace(streamed, content=Begun(beginning, content)), model)
 
     def _max_bytes(self, headers: Mapping[bytes, bytes]) -> int:
         media_type = headers.get(b"content-type", b"").decode("latin-1").lower()

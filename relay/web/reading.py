@@ -66,13 +66,13 @@ class StreamedBody:
         self._watch = watch
         self._max_bytes = max_bytes
         self._received = 0
-        self._ended = False
+        self.ended = False
 
     def __aiter__(self) -> "StreamedBody":
         return self
 
     async def __anext__(self) -> bytes:
-        if self._ended:
+        if self.ended:
             raise StopAsyncIteration
         message = await self._watch.receive()
         if message["type"] == "http.disconnect":
@@ -82,7 +82,7 @@ class StreamedBody:
         if self._received > self._max_bytes:
             raise too_large(self._max_bytes)
         if not message.get("more_body"):
-            self._ended = True
+            self.ended = True
             self._watch.listen()
         return piece
 
