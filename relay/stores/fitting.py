@@ -75,8 +75,10 @@ def _texts_fit(column: Sequence[str]) -> bool:
 
 
 def _numbers_fit(column: Sequence[int | None], largest: int) -> bool:
-    known = [number for number in column if number is not None]
-    return not known or (max(known) <= largest and min(known) >= 0)
+    return (
+        max(filter(None, column), default=0) <= largest
+        and min(filter(None, column), default=0) >= 0
+    )
 
 
 def _mended(row: LedgerRow) -> LedgerRow:

@@ -85,8 +85,6 @@ CREATE TABLE relay_ledger (
 
 CREATE INDEX relay_ledger_by_key ON relay_ledger (key_id, at);
 
-CREATE INDEX relay_ledger_by_team ON relay_ledger (team_id, at) WHERE team_id <> '';
-
 CREATE TABLE relay_bodies (
     at DOUBLE PRECISION NOT NULL,
     request_id TEXT NOT NULL,

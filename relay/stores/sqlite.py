@@ -38,7 +38,7 @@ from relay.stores.sums import (
 
 T = TypeVar("T")
 
-CHUNKS = (256, 64, 16, 4, 1)
+CHUNKS = (64, 8, 1)
 """Rows of one statement: few shapes, so that each is compiled once."""
 
 EXPIRED_AT_ONCE = 5_000
