@@ -116,7 +116,7 @@ def _print_chart(report: Mapping[str, Any], what: str) -> None:
     most = max(amounts, default=0)
     rows = [
         [
-            Text(printable(name)),
+            Text(name),
             Text(_shown(amount, what), justify="right"),
             Text(_bar(amount / most if most else 0.0)),
         ]
@@ -150,7 +150,8 @@ def _group_columns(report: Mapping[str, Any]) -> list[str]:
 
 def _names(line: Mapping[str, Any], groups: list[str]) -> list[str]:
     """What a line is about: a key by its name, what has none with a dash."""
-    return [str(line.get(f"{word}_name") or line[word] or "-") for word in groups]
+    names = [str(line.get(f"{word}_name") or line[word] or "-") for word in groups]
+    return [" ".join(printable(name).split()) for name in names]
 
 
 def _figures(line: Mapping[str, Any]) -> list[str]:
@@ -180,4 +181,4 @@ def _bar(share: float) -> str:
 
 
 def _cell(text: str, *, right: bool) -> Text:
-    return Text(printable(text), justify="right" if right else "left")
+    return Text(text, justify="right" if right else "left")

@@ -42,6 +42,9 @@ LONGEST_PAUSE_S = 10.0
 CLOSE_S = 2.0
 """How long a relay that ends tries to write what is left."""
 
+PRICES_S = 5.0
+"""How long rows wait for the prices, which takes a second, once; without, they are unpriced."""
+
 EXPIRE_EVERY_S = 3600.0
 DAY_S = 86400.0
 
@@ -177,11 +180,20 @@ class Ledger:
             some = batch[start : start + ROWS_AT_ONCE]
             if any(one.cost_nano is None and one.usage is not None for one in some):
                 pricing = self._pricing()
-                await pricing.ready()
+                await self._ready(pricing)
                 some = [_priced(one, pricing) for one in some]
             rows += map(as_row, some)
             await asyncio.sleep(0)
         return rows
+
+    async def _ready(self, pricing: Pricing) -> None:
+        """Wait for prices: not for long, and no longer when the relay ends."""
+        ready = asyncio.ensure_future(pricing.ready())
+        closing = asyncio.ensure_future(self._closing.wait())
+        await asyncio.wait((ready, closing), timeout=PRICES_S, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        closing.cancel()
+        await asyncio.wait((ready, closing))
 
     async def _insist(self, action: Callable[[], Awaitable[object]]) -> None:
         """Have something done to the store, however long that takes."""
