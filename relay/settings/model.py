@@ -46,8 +46,8 @@ class Settings(Section):
     )
     local: str | None = Field(
         None,
-        description="local backend: smollm2, llama:PATH.gguf, transformers:DIR, chatglm:DIR, echo or"
-        " package.module:attribute (default: smollm2 when it is installed, else echo)",
+        description="local backend: smollm2, llama:PATH.gguf, transformers:DIR, chatglm:DIR, echo"
+        " or package.module:attribute (default: smollm2 when it is installed, else echo)",
     )
     local_context_tokens: Annotated[int, Field(ge=128)] = Field(
         4096, description="tokens of prompt and answer that one local request may use"
