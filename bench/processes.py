@@ -161,6 +161,7 @@ def relay(
         "RELAY_PORT": str(port),
         "RELAY_API_KEYS": CLIENT_KEY,
         "RELAY_SHUTDOWN_GRACE_S": "1",
+        "RELAY_DATABASE_URL": "none",  # nginx keeps nothing, either
         "BENCH_UPSTREAM_KEY": UPSTREAM_KEY,
     }
     command = [sys.executable, "-m", "relay", "serve"]

@@ -5,6 +5,7 @@ door        where it would listen, and for whom
 upstream    asked for its models, once with each of its keys
 model       where its calls go, and what about that was hardly meant
 local       looked for, not loaded; only when something is answered by it
+ledger      where usage is kept; not opened
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import Any
 
 import typer
 
+from relay.books import ledger_of, store_of
 from relay.cli import routes
 from relay.cli.endpoint import NoModelList, explain, list_models
 from relay.cli.finding import Finding, print_findings
@@ -27,6 +29,7 @@ from relay.errors import (
     UpstreamTimeout,
 )
 from relay.local import open_local
+from relay.prices import Prices
 from relay.settings import (
     Settings,
     SettingsError,
@@ -35,6 +38,7 @@ from relay.settings import (
     load_settings,
     variable,
 )
+from relay.stores.url import parse_store_url
 from relay.upstream import open_upstream
 
 PATIENCE_S = 10.0
@@ -74,6 +78,7 @@ def _read(settings: Settings) -> Iterator[Finding]:
     for name in settings.unused():
         yield Finding("settings", variable(name), "note", "does nothing in this version")
     yield Finding("door", f"{address(settings)}/v1", "ok", f"for {admission(settings)}")
+    yield _ledger(settings)
     if not needs_local(settings):
         return
     try:
@@ -83,6 +88,17 @@ def _read(settings: Settings) -> Iterator[Finding]:
         return
     names = ", ".join(card.id for card in local.cards())
     yield Finding("local", settings.local or "(default)", "ok", f"{names}; not loaded")
+
+
+def _ledger(settings: Settings) -> Finding:
+    try:
+        store = store_of(settings)
+        ledger_of(settings, store, Prices)
+    except SettingsError as exc:
+        return Finding("ledger", "", "wrong", str(exc))
+    if store is None:
+        return Finding("ledger", "none", "ok", "usage is not kept")
+    return Finding("ledger", parse_store_url(settings.database_url).shown, "ok", "usage is kept")
 
 
 async def _reach_all(settings: Settings) -> list[_Reached]:

@@ -187,7 +187,12 @@ class Settings(Section):
 
     def faults(self) -> list[str]:
         """What does not hold between these settings: nothing, unless one is a `model_copy`'s."""
-        return [*self._upstream_faults(), *self._model_faults(), *self._door_faults()]
+        return [
+            *self._upstream_faults(),
+            *self._model_faults(),
+            *self._price_faults(),
+            *self._door_faults(),
+        ]
 
     def _upstream_faults(self) -> Iterator[str]:
         if self.upstream_url and self.upstreams:
@@ -219,6 +224,15 @@ class Settings(Section):
                         f"model '{model.id}' goes to the upstream '{target.upstream}', "
                         f"which is not there{did_you_mean(target.upstream, known)}"
                     )
+
+    def _price_faults(self) -> Iterator[str]:
+        known = [*(upstream.name for upstream in self.all_upstreams()), LOCAL]
+        for price in self.prices:
+            if price.upstream is not None and price.upstream not in known:
+                yield (
+                    f"the price of '{price.model}' is for the upstream '{price.upstream}', "
+                    f"which is not there{did_you_mean(price.upstream, known)}"
+                )
 
     def _door_faults(self) -> Iterator[str]:
         if "*" in self.cors_origins and self.cors_credentials:

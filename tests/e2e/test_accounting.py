@@ -368,6 +368,30 @@ def test_while_the_disk_is_full_calls_are_answered_and_their_rows_come_later(
         _until(lambda: len(ledger_file.rows(ledger)) == 11)
 
 
+def test_a_full_queue_holds_requests_up_and_refuses_none(
+    start_relay: StartRelay,
+    upstream: FakeUpstream,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("relay.ledger.ledger.ROOM_S", 0.01)
+    monkeypatch.setattr("relay.ledger.ledger.CLOSE_S", 0.01)
+    away = tmp_path / "not there" / "relay.db"
+    relay = start_relay(upstream_url=upstream.url, database_url=ledger_file.url(away))
+    monkeypatch.setattr(relay.relay.ledger, "_max_rows", 2)
+    upstream.answer(whole())
+    for _ in range(4):
+        relay.ask().raise_for_status()
+    upstream.answer(streamed("a", "b"))
+    with connect(relay.root.replace("http", "ws") + "/ws") as socket:
+        socket.send(json.dumps({"query": "x", "model": "m"}))
+        while json.loads(socket.recv(timeout=20))["status"] != 200:
+            pass
+    relay.http.get("/healthz").raise_for_status()
+    relay.stop()
+    assert relay.relay.ledger.lost == 5
+
+
 def _until(happens: Callable[[], bool]) -> None:
     """Look until it happens, in another thread or process, which ring no bell."""
     deadline = time.monotonic() + 20
