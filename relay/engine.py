@@ -34,6 +34,7 @@ MAX_ATTEMPTS = 50
 """More than any course has; the last word against going in circles."""
 
 
+FORM_BEGINS = b"--"
 _ASK_USAGE = b'"stream_options": {"include_usage":true}'
 
 
@@ -257,7 +258,7 @@ class Engine:
 def _begin(trail: Trail, call: Call) -> None:
     trail.model = call.model
     trail.stream = call.stream
-    if call.model:
+    if call.model and not call.body.startswith(FORM_BEGINS):  # the bytes of a sound are no tokens
         trail.prompt = call.body
 
 

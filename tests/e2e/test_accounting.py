@@ -305,7 +305,11 @@ def test_calls_that_are_passed_on_have_their_model_and_tokens(
     upstream.answer(Script(body=json.dumps({"usage": told}).encode()))
     relay.http.get("/v1/responses/resp_1").raise_for_status()
     relay.http.post("/v1/audio/transcriptions", files={"file": b"x" * 100}).raise_for_status()
-    embedded, responded, read, heard = ledger_file.rows_of(relay, ledger)
+    upstream.answer(Script(body=b"Hello.", headers=[(b"content-type", b"text/plain")]))
+    sound = {"file": ("a.wav", b"x" * 4000)}
+    relay.http.post("/v1/audio/transcriptions", data={"model": "w"}, files=sound)
+    embedded, responded, read, heard, silent = ledger_file.rows_of(relay, ledger)
+    assert (silent.model_asked, *tokens(silent), silent.cost_nano) == ("w", None, None, False, None)
     assert (embedded.model_asked, *tokens(embedded)) == ("e", 7, 0, False)
     assert (responded.model_asked, *tokens(responded)) == ("r", 2, 3, False)
     assert (responded.stream, responded.cost_nano) == (1, 8000)
