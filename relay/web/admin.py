@@ -27,6 +27,22 @@ ADMIN = Identity("admin")
 MAX_BODY_BYTES = 64 * 1024
 
 
+MODE_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {"mode": {"enum": list(MODES)}},
+                "required": ["mode"],
+            },
+            "example": {"mode": "local"},
+        }
+    },
+}
+"""What `PUT /admin/mode` takes, for the documentation: it is read by hand."""
+
+
 class AdminKey:
     """The bearer of the admin API; only its hash is kept."""
 
@@ -76,6 +92,7 @@ def admin_router(switch: Switch, presence: Presence) -> APIRouter:
         summary="Change the mode",
         response_model=ModeState,
         responses={400: {"model": ErrorResponse}},
+        openapi_extra={"requestBody": MODE_BODY},
     )
     async def put_mode(request: Request) -> Response:
         """`{"mode": "auto", "remote" or "local"}`; kept over restarts, and for all workers."""

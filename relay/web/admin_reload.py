@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fastapi import APIRouter
+from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from relay.errors import RelayError
+from relay.schema import ErrorResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,13 @@ class Outcome:
     after_restart: tuple[str, ...] = ()
     error: str = ""
     """Why nothing has changed; a line for each fault."""
+
+
+class Applied(BaseModel):
+    """Settings by name: those that hold now, and those that need a restart."""
+
+    changed: list[str]
+    after_restart: list[str]
 
 
 Reload = Callable[[], Awaitable[Outcome]]
@@ -38,7 +47,12 @@ def reload_router(reload: Reload) -> APIRouter:
     """The route; the door has checked the admin key."""
     router = APIRouter(tags=["admin"])
 
-    @router.post("/admin/reload", summary="Read the configuration again")
+    @router.post(
+        "/admin/reload",
+        summary="Read the configuration again",
+        response_model=Applied,
+        responses={409: {"model": ErrorResponse, "description": "Nothing has changed"}},
+    )
     async def reload_now() -> Response:
         """Apply it to new requests, or change nothing and say why."""
         outcome = await reload()

@@ -1,4 +1,4 @@
-"""What `/docs` shows of the chat route, which FastAPI documents and plain ASGI serves."""
+"""What `/docs` shows beyond FastAPI's own: the routes that plain ASGI serves, keys, errors."""
 
 from typing import Any
 
@@ -16,13 +16,14 @@ from relay.schema import (
     ErrorResponse,
     Usage,
 )
+from relay.web import documentation_messages
 
 DESCRIPTION = """\
 OpenAI's API, relayed: to an upstream whose key stays here, or to a model in this process.
 
 Point any OpenAI client at `/v1`. Every other path of OpenAI's API that the setting `passthrough`
 allows (embeddings, responses, images, audio, …) goes to the upstream as it is. Every error is
-`{"error": {"message", "type", "param", "code"}}`.
+`{"error": {"message", "type", "param", "code"}}`, but for `/v1/messages`: that is Anthropic's API.
 """
 
 _COMMON: dict[str, Any] = {"id": "chatcmpl-1", "created": 1767225600, "model": "smollm2"}
@@ -96,6 +97,13 @@ async def chat() -> None:
     """
 
 
+SECURITY = {
+    "key": {"type": "http", "scheme": "bearer"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "admin": {"type": "http", "scheme": "bearer", "description": "`RELAY_ADMIN_KEY`"},
+}
+
+
 def stream_example() -> str:
     """A whole stream as it stands on the wire."""
     chunks = [
@@ -109,6 +117,15 @@ def stream_example() -> str:
         for delta, reason in _DELTAS
     ]
     return "".join(f"data: {chunk.wire()}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+
+
+def _guard(item: dict[str, Any]) -> None:
+    """Say of a path of the admin API which key it takes."""
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}
+    refused = {"description": "No key, or not the admin's", "content": error}
+    for operation in item.values():
+        operation["security"] = [{"admin": []}]
+        operation["responses"]["401"] = refused
 
 
 def document(app: FastAPI) -> None:
@@ -128,8 +145,13 @@ def document(app: FastAPI) -> None:
             )
             components = schema.setdefault("components", {})
             components.setdefault("schemas", {}).update(definitions["$defs"])
-            components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            components["schemas"].update(documentation_messages.SCHEMAS)
+            schema["paths"].update(documentation_messages.PATHS)
+            components["securitySchemes"] = SECURITY
             schema["security"] = [{"key": []}, {}]
+            for path, item in schema["paths"].items():
+                if path.startswith("/admin/"):
+                    _guard(item)
             answer = schema["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]
             answer["content"]["text/event-stream"]["example"] = stream_example()
             app.openapi_schema = schema

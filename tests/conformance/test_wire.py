@@ -3,7 +3,9 @@
 import json
 import re
 
-from running import RunningRelay, chat
+import pytest
+from fake_upstream import FakeUpstream
+from running import RunningRelay, StartRelay, chat
 
 ADDED = re.compile(r'"id":"chatcmpl-[A-Za-z0-9]+","created":\d+,')
 
@@ -100,8 +102,45 @@ def test_the_documentation_shows_the_real_schemas(echo: RunningRelay) -> None:
     assert "429" in post["responses"]
 
 
-def test_every_reference_of_the_document_leads_somewhere(echo: RunningRelay) -> None:
-    text = echo.http.get("/openapi.json").text
+def test_the_documentation_shows_anthropics_api_with_its_own_errors(echo: RunningRelay) -> None:
+    document = echo.http.get("/openapi.json").json()
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        post = document["paths"][path]["post"]
+        body = post["requestBody"]["content"]["application/json"]
+        assert body["schema"] == {"$ref": "#/components/schemas/MessagesRequest"}
+        error = post["responses"]["401"]["content"]["application/json"]["schema"]
+        assert error == {"$ref": "#/components/schemas/MessagesError"}
+    example = document["paths"]["/v1/messages"]["post"]["requestBody"]["content"]
+    answer = echo.http.post("/v1/messages", json=example["application/json"]["example"])
+    shown = document["components"]["schemas"]["Message"]
+    assert set(shown["required"]) <= answer.json().keys() <= shown["properties"].keys()
+
+
+@pytest.fixture
+def operated(start_relay: StartRelay, upstream: FakeUpstream) -> RunningRelay:
+    return start_relay(upstream_url=upstream.url, local="echo", admin_key="ak-0123456789")
+
+
+def test_each_call_of_the_admin_api_is_described_whole(operated: RunningRelay) -> None:
+    document = operated.http.get("/openapi.json").json()
+    calls = {
+        (method, path): operation
+        for path, item in document["paths"].items()
+        if path.startswith("/admin/")
+        for method, operation in item.items()
+    }
+    assert {("put", "/admin/mode"), ("post", "/admin/reload"), ("get", "/admin/upstreams")} <= set(
+        calls
+    )
+    for (method, path), operation in calls.items():
+        assert operation["summary"], path
+        assert operation["security"] == [{"admin": []}], path
+        assert "401" in operation["responses"], path
+        assert method not in ("put", "patch") or operation["requestBody"]["content"], path
+
+
+def test_every_reference_of_the_document_leads_somewhere(operated: RunningRelay) -> None:
+    text = operated.http.get("/openapi.json").text
     schemas = json.loads(text)["components"]["schemas"]
     for name in re.findall(r'"#/components/schemas/([^"]+)"', text):
         assert name in schemas
