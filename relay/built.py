@@ -27,7 +27,14 @@ from relay.errors import (
 )
 from relay.events import ignore
 from relay.health import Health
-from relay.keys import Keyring
+from relay.keys import (
+    Changes,
+    Keyring,
+    VirtualKeys,
+    configured_entries,
+    configured_teams,
+    open_issuers,
+)
 from relay.ledger import NO_LEDGER, Book
 from relay.prices import Prices, PriceTable
 from relay.probing import Probing
@@ -37,15 +44,20 @@ from relay.settings import Settings
 from relay.stores import Store, StoreUnavailable
 from relay.switch import KeptMode, Side, Switch
 from relay.telemetry import logs
+from relay.upstream import fetch
 from relay.web import documentation
 from relay.web.accounts import Accounts
+from relay.web.acts import Acts
 from relay.web.admin import AdminKey, admin_router
+from relay.web.admin_keys import keys_router
 from relay.web.admin_reload import Reload, reload_router
+from relay.web.admin_teams import audit_router, teams_router
 from relay.web.admin_upstreams import upstreams_router
 from relay.web.admin_usage import usage_router
 from relay.web.allowlist import Allowlist
 from relay.web.catalogue import Catalogue
 from relay.web.chat import ChatEndpoint
+from relay.web.client_secrets import client_secrets_router
 from relay.web.cors import Cors, Origins
 from relay.web.door import Door, internal_error
 from relay.web.exchange import Exchange
@@ -77,6 +89,7 @@ class Built:
         table: PriceTable,
         known: Mapping[str, Health],
         reload: Reload,
+        virtual: VirtualKeys | None = None,
     ) -> None:
         self.settings = settings
         self.backends = backends
@@ -85,6 +98,7 @@ class Built:
         self.prices = Prices(settings.prices, settings.all_upstreams(), table)
         self._store, self._ledger = store, ledger
         self._reload = reload
+        self._virtual = virtual
         self._upstreams = backends.upstreams
         self._local = backends.local
         self.router = Router(
@@ -125,6 +139,8 @@ class Built:
         """End that again; requests may still be answered."""
         await self.switch.aclose()
         await self.probing.aclose()
+        if self.issuers is not None:
+            await self.issuers.aclose()
 
     def _move(self, serving: Side) -> None:
         self.router.serving = serving
@@ -147,10 +163,25 @@ class Built:
             return self._local.state()
         return "ready"
 
+    def _keyring(self) -> Keyring:
+        settings = self.settings
+        secret = settings.token_secret
+        self.issuers = open_issuers(settings.issuers, configured_teams(settings.teams), fetch=fetch)
+        return Keyring(
+            configured_entries(settings),
+            anonymous=settings.anonymous,
+            virtual=self._virtual,
+            # Who cannot read the keys that there should be must not take that for none.
+            expects_keys=settings.admin_key is not None
+            or "database_url" in settings.model_fields_set,
+            issuers=self.issuers,
+            token_secret=b"" if secret is None else secret.get_secret_value().encode(),
+        )
+
     def _build(self) -> Cors:
         settings = self.settings
-        keyring = Keyring(key.get_secret_value() for key in settings.api_keys)
-        origins = Origins(settings.cors_origins, guarded=not keyring.empty)
+        keyring = self._keyring()
+        origins = Origins(settings.cors_origins, guarded=keyring.guarded)
         accounts = Accounts(logs.of_requests(), self._ledger, self.prices)
         kept = self._ledger is not NO_LEDGER
         count = kept or accounts.observe is not ignore
@@ -192,10 +223,18 @@ class Built:
         )
         app.post("/v1/chat/completions", **documentation.CHAT)(documentation.chat)
         app.include_router(models.router(self.presence))
+        longest_s = settings.longest_token_s
+        app.include_router(client_secrets_router(keyring, self.presence, longest_s=longest_s))
         app.include_router(pages_router(self.state, lambda: self.router.serving))
         if settings.admin_key is not None:
-            app.include_router(admin_router(self.switch, self.presence))
-            app.include_router(reload_router(self._reload))
+            acts = Acts(self.presence, self._store)
+            app.include_router(admin_router(self.switch, acts))
+            app.include_router(reload_router(self._reload, acts))
+            if self._virtual is not None:
+                changes = Changes(self._virtual)
+                app.include_router(keys_router(changes, acts))
+                app.include_router(teams_router(changes, acts))
+                app.include_router(audit_router(self._virtual.store))
             health = self.router.health
             app.include_router(upstreams_router(settings.all_upstreams(), self._upstreams, health))
             app.include_router(usage_router(self._store))

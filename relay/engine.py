@@ -24,6 +24,7 @@ from relay.course import Course
 from relay.errors import BackendError, InvalidRequest, RelayError
 from relay.events import AttemptFailed, Observer, ignore
 from relay.flights import Flights
+from relay.keys import check_model
 from relay.routing import Route, Router, Target
 from relay.settings import SomeTimeouts
 from relay.switch import Switch
@@ -67,10 +68,13 @@ class Engine:
         """The whole answer, from `target` or from where the router sends the call.
 
         Raises:
+            NotPermitted: its caller may not make that call.
             InvalidRequest: the conversation cannot be sent as it stands.
             BackendError: nobody answered; the last attempt's failure.
         """
         _begin(trail, call)
+        if call.identity.models or call.identity.holders:
+            await self._admit(call, trail)
         route = self.router.route(call) if target is None else Route((target,))
         if route.single_flight and call.content is None:
             return await self._share(route, call, trail)
@@ -82,22 +86,34 @@ class Engine:
         """The answer once it has begun, from where `complete` would have it; leaving closes it.
 
         Raises:
-            InvalidRequest, BackendError: as `complete`, and on entering.
+            NotPermitted, InvalidRequest, BackendError: as `complete`, and on entering.
         """
         return Streaming(lambda: self._begin(call, trail, target))
 
     async def _begin(self, call: Call, trail: Trail, target: Target | None) -> Opened:
         _begin(trail, call)
+        if call.identity.models or call.identity.holders:
+            await self._admit(call, trail)
         route = self.router.route(call) if target is None else Route((target,))
         opened = await self._attempts(self._open, route, call, trail)
         trail.usage_unasked = opened.unasked
         trail.first_byte_at = perf_counter()
         return opened
 
+    async def _admit(self, call: Call, trail: Trail) -> None:  # noqa: ARG002
+        """Whether its caller may make that call.
+
+        Raises:
+            ModelNotAllowed: not with that model.
+            InvalidRequest: it names several.
+        """
+        if call.identity.models:
+            check_model(call)
+
     async def _share(self, route: Route, call: Call, trail: Trail) -> Completion:
         """One upstream call for all that ask the same at the same time, with the same key."""
 
-        key = (call.identity.name, call.path, call.body)
+        key = (call.identity, call.path, call.body)
 
         async def fly() -> tuple[Completion | RelayError, Trail]:
             shared = self._aboard[key] = Trail()

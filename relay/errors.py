@@ -5,10 +5,14 @@
     │   ├── ModelNotFound         404                            model_not_found
     │   ├── RouteNotFound         404                            not_found
     │   ├── MethodNotAllowed      405                            method_not_allowed
+    │   ├── Conflict              409                            conflict
     │   ├── RequestTooLarge       413                            request_too_large
     │   └── UnsupportedMediaType  415                            unsupported_media_type
     ├── InvalidApiKey             401     authentication_error   invalid_api_key
-    ├── OriginNotAllowed          403     permission_error       origin_not_allowed
+    ├── NotPermitted              403     permission_error       not_permitted
+    │   ├── OriginNotAllowed      403                            origin_not_allowed
+    │   ├── AddressNotAllowed     403                            address_not_allowed
+    │   └── ModelNotAllowed       403                            model_not_allowed
     ├── RequestTimeout            408     invalid_request_error  request_timeout
     ├── InternalError             500     server_error           internal_error
     └── BackendError              502     upstream_error
@@ -101,6 +105,13 @@ class MethodNotAllowed(InvalidRequest):
     code = "method_not_allowed"
 
 
+class Conflict(InvalidRequest):
+    """The state of what it is about does not allow it."""
+
+    status = 409
+    code = "conflict"
+
+
 class RequestTooLarge(InvalidRequest):
     """The body is larger than the operator allows."""
 
@@ -130,12 +141,30 @@ class InvalidApiKey(RelayError):
     code = "invalid_api_key"
 
 
-class OriginNotAllowed(RelayError):
-    """A browser page of that origin may not call this relay."""
+class NotPermitted(RelayError):
+    """The caller is known, and may not do that."""
 
     status = 403
     type = "permission_error"
+    code = "not_permitted"
+
+
+class OriginNotAllowed(NotPermitted):
+    """A browser page of that origin may not call this relay, or not with that key."""
+
     code = "origin_not_allowed"
+
+
+class AddressNotAllowed(NotPermitted):
+    """That key may not be used from that address."""
+
+    code = "address_not_allowed"
+
+
+class ModelNotAllowed(NotPermitted):
+    """That key may not use that model."""
+
+    code = "model_not_allowed"
 
 
 class InternalError(RelayError):

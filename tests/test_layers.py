@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LAYERS = (
-    ("errors", "types", "schema"),
+    ("errors", "types", "schema", "origins"),
     ("history", "sse", "splice", "settings", "plugins", "events"),
     ("stores", "usage", "dialects"),
     ("keys", "limits", "ledger", "prices", "telemetry", "upstream", "local", "health", "switch"),

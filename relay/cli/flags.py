@@ -63,6 +63,18 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             "serve without client keys on an address other than loopback",
         ),
         Flag("admin_key", "", "bearer of the admin API"),
+        Flag("keys_refresh_s", "2", "seconds between two looks for changed keys in the database"),
+        Flag(
+            "token_secret",
+            "",
+            "also signs browser tokens, the same for all replicas: who reads the database then"
+            " still cannot make any",
+        ),
+        Flag(
+            "longest_token_s",
+            "3600",
+            "longest life of a browser token (POST /v1/client_secrets), seconds",
+        ),
         Flag(
             "cors_origins",
             "http://localhost:*,http://127.0.0.1:*",

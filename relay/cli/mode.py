@@ -4,16 +4,10 @@ import asyncio
 import json
 from typing import Any
 
-from pydantic import ValidationError
-
-from relay.cli.endpoint import explain
+from relay.cli.admin import JSON, explain_admin, open_admin
 from relay.cli.terminal import fail, note, say
-from relay.errors import BackendError, UpstreamAuth, UpstreamProtocol, UpstreamStatus
-from relay.settings import UpstreamSettings
+from relay.errors import BackendError, UpstreamProtocol
 from relay.types import Backend, Call
-from relay.upstream import open_upstream
-
-JSON = ((b"content-type", b"application/json"),)
 
 
 class NoMode(UpstreamProtocol):
@@ -22,29 +16,14 @@ class NoMode(UpstreamProtocol):
 
 def run(mode: str | None, *, url: str, admin_key: str | None, as_json: bool) -> None:
     """Print the mode of the relay at `url`, after a change if `mode` says so."""
-    if not admin_key:
-        fail("the admin API needs its key: give one with --admin-key or in RELAY_ADMIN_KEY", code=2)
-    asyncio.run(_show(_open_admin(url, admin_key), url, mode, as_json=as_json))
-
-
-def _open_admin(url: str, admin_key: str) -> Backend:
-    root = url.rstrip("/").removesuffix("/v1")
-    try:
-        settings = UpstreamSettings.model_validate(
-            {"name": "relay", "base_url": f"{root}/admin", "api_keys": [admin_key]}
-        )
-    except ValidationError as exc:
-        fault = exc.errors(include_input=False)[0]
-        option = "--url" if fault["loc"][0] == "base_url" else "--admin-key"
-        fail(f"{option}: {fault['msg'].removeprefix('Value error, ')}", code=2)
-    return open_upstream(settings)
+    asyncio.run(_show(open_admin(url, admin_key), url, mode, as_json=as_json))
 
 
 async def _show(backend: Backend, url: str, mode: str | None, *, as_json: bool) -> None:
     try:
         state = await _ask(backend, mode)
     except BackendError as exc:
-        fail(_explain(exc, url))
+        fail(explain_admin(exc, url))
     finally:
         await backend.aclose()
     if as_json:
@@ -78,11 +57,3 @@ async def _ask(backend: Backend, mode: str | None) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError):
         pass
     raise NoMode("its answer at /admin/mode tells no mode: not a relay?")
-
-
-def _explain(exc: BackendError, url: str) -> str:
-    if isinstance(exc, UpstreamAuth):
-        return "the admin key is refused: give it with --admin-key or in RELAY_ADMIN_KEY"
-    if isinstance(exc, UpstreamStatus) and exc.status == 404:
-        return f"there is no admin API at {url}: start the relay with RELAY_ADMIN_KEY"
-    return explain(exc, url)

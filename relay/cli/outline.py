@@ -12,12 +12,18 @@ def address(settings: Settings) -> str:
 
 
 def admission(settings: Settings) -> str:
-    """Who may call."""
-    if count := len(settings.api_keys):
-        return f"callers with one of {count} keys" if count > 1 else "callers with the key"
+    """Who may call, before the keys of the database."""
+    count = len(settings.api_keys) + len(settings.keys)
+    callers = [f"callers with one of {count} keys" if count > 1 else "callers with the key"]
+    issuers = [f"those with a token of {issuer.name}" for issuer in settings.issuers]
+    if settings.has_keys:
+        return ", ".join(callers[: min(count, 1)] + issuers)
+    if not settings.anonymous:
+        return "callers with a key of the database (relay keys create)"
+    until = "" if settings.admin_key is None else ", until one is made"
     if is_loopback(settings.host):
-        return "everyone on this machine, without a key"
-    return "everyone who can reach it, without a key"
+        return f"everyone on this machine, without a key{until}"
+    return f"everyone who can reach it, without a key{until}"
 
 
 def serves_locally(settings: Settings) -> bool:

@@ -72,7 +72,7 @@ def _curl(settings: Settings, local: LocalBackend | None) -> str:
         "stream": True,
         "messages": [{"role": "user", "content": "Hello"}],
     }
-    authorization = "-H 'authorization: Bearer KEY' " if settings.api_keys else ""
+    authorization = "-H 'authorization: Bearer KEY' " if settings.has_keys else ""
     return (
         f"curl -N {address(settings)}/v1/chat/completions {authorization}"
         f"-H 'content-type: application/json' -d '{json.dumps(body)}'"

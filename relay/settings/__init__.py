@@ -9,30 +9,60 @@ nested names join with two underscores (`RELAY_TIMEOUTS__CONNECT_S`). A secret i
     values.py     what one setting may be       model.py      all of them, and their rules
     upstream.py   those of an upstream          names.py      what they are called; .env.example
     routes.py     those of a model              sources.py    reading, merging, reporting
+    keys.py       those of keys, teams and identity providers
     prices.py     what calls cost
 """
 
-from relay.settings.model import LOCAL, Mode, Settings, is_loopback
+from relay.settings.keys import (
+    ClaimPolicySettings,
+    Count,
+    IssuerSettings,
+    KeySettings,
+    LimitSettings,
+    Metadata,
+    Models,
+    Moment,
+    OriginNames,
+    PolicySettings,
+    TeamSettings,
+    Window,
+    check_identity_url,
+)
+from relay.settings.model import LOCAL, Mode, Settings
 from relay.settings.names import env_example, leaves, variable
 from relay.settings.prices import PriceSettings
 from relay.settings.routes import History, ModelSettings, OfflineSettings, TargetSettings
 from relay.settings.sources import SettingsError, load_settings, settings_files
 from relay.settings.upstream import BreakerSettings, SomeTimeouts, Timeouts, UpstreamSettings
+from relay.settings.values import is_loopback
 
 __all__ = [
     "LOCAL",
     "BreakerSettings",
+    "ClaimPolicySettings",
+    "Count",
     "History",
+    "IssuerSettings",
+    "KeySettings",
+    "LimitSettings",
+    "Metadata",
     "Mode",
     "ModelSettings",
+    "Models",
+    "Moment",
     "OfflineSettings",
+    "OriginNames",
+    "PolicySettings",
     "PriceSettings",
     "Settings",
     "SettingsError",
     "SomeTimeouts",
     "TargetSettings",
+    "TeamSettings",
     "Timeouts",
     "UpstreamSettings",
+    "Window",
+    "check_identity_url",
     "env_example",
     "is_loopback",
     "leaves",

@@ -1,19 +1,29 @@
 """Every setting: its name, type, default and meaning, and what must hold between them."""
 
-import ipaddress
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from relay.settings.keys import IssuerSettings, KeySettings, TeamSettings
 from relay.settings.nearest import did_you_mean
 from relay.settings.prices import PriceSettings
 from relay.settings.routes import History, ModelSettings, OfflineSettings
 from relay.settings.upstream import Section, SomeTimeouts, Timeouts, UpstreamSettings
-from relay.settings.values import Address, BaseUrl, Names, Patterns, Seconds, Secret, Secrets
+from relay.settings.values import (
+    Address,
+    BaseUrl,
+    Names,
+    Patterns,
+    Seconds,
+    Secret,
+    Secrets,
+    is_loopback,
+)
 
 Mode = Literal["auto", "remote", "local"]
 
@@ -63,6 +73,17 @@ class Settings(Section):
     admin_key: Secret | None = Field(None, description="bearer of the admin API")
     allow_anonymous: bool = Field(
         False, description="serve without client keys on an address other than loopback"
+    )
+    keys_refresh_s: Annotated[float, Field(gt=0, le=5)] = Field(
+        2.0, description="seconds between two looks for changed keys in the database"
+    )
+    token_secret: Secret | None = Field(
+        None,
+        description="also signs browser tokens, the same for all replicas: who reads the database"
+        " then still cannot make any",
+    )
+    longest_token_s: Annotated[int, Field(ge=1, le=86400)] = Field(
+        3600, description="longest life of a browser token (POST /v1/client_secrets), seconds"
     )
     cors_origins: Names = Field(
         ("http://localhost:*", "http://127.0.0.1:*"),
@@ -178,6 +199,15 @@ class Settings(Section):
     prices: tuple[PriceSettings, ...] = Field(
         (), description="what models cost; in relay.toml as [[prices]]"
     )
+    keys: tuple[KeySettings, ...] = Field(
+        (), description="client keys by their hash, with limits; in relay.toml as [[keys]]"
+    )
+    teams: tuple[TeamSettings, ...] = Field(
+        (), description="teams of those keys; in relay.toml as [[teams]]"
+    )
+    issuers: tuple[IssuerSettings, ...] = Field(
+        (), description="identity providers (OIDC); in relay.toml as [[issuers]]"
+    )
 
     @model_validator(mode="after")
     def _check_whole(self) -> "Settings":
@@ -192,6 +222,7 @@ class Settings(Section):
             *self._model_faults(),
             *self._price_faults(),
             *self._door_faults(),
+            *self._key_faults(),
         ]
 
     def _upstream_faults(self) -> Iterator[str]:
@@ -237,14 +268,58 @@ class Settings(Section):
     def _door_faults(self) -> Iterator[str]:
         if "*" in self.cors_origins and self.cors_credentials:
             yield "cors_origins '*' and cors_credentials cannot go together"
-        if not (self.api_keys or self.allow_anonymous or is_loopback(self.host)):
+        # With an admin key, keys can be made; until there is one, nobody comes in.
+        if not (self.has_keys or self.admin_key or self.anonymous):
             yield (
                 f"the relay would be open to everyone on {self.host}: set RELAY_API_KEYS, "
                 "or RELAY_ALLOW_ANONYMOUS=true if that is meant"
             )
-
         if self.admin_key is not None and self.admin_key in self.api_keys:
             yield "admin_key is one of api_keys: a client could do what the operator does"
+
+    def _key_faults(self) -> Iterator[str]:
+        for kind in ("keys", "teams", "issuers"):
+            for name, times in Counter(one.name for one in getattr(self, kind)).items():
+                if times > 1:
+                    yield f"{times} {kind} are called '{name}': give each its own name"
+        for issuer, times in Counter(one.issuer for one in self.issuers).items():
+            if times > 1:
+                yield f"{times} issuers are {issuer}: give one of them several audiences"
+        admin = None if self.admin_key is None else _sha256(self.admin_key)
+        static = {_sha256(key) for key in self.api_keys}
+        for digest, times in Counter(key.digest for key in self.keys).items():
+            name = next(key.name for key in self.keys if key.digest == digest)
+            if times > 1:
+                yield f"{times} keys have the sha256 of '{name}': give each its own key"
+            if digest == admin:
+                yield f"the key '{name}' is the admin_key: a client could do what the operator does"
+            if digest in static:
+                yield f"the key '{name}' is one of api_keys as well: leave one of them out"
+        known = [team.name for team in self.teams]
+        policies = [
+            *((f"the key '{key.name}'", key) for key in self.keys),
+            *(
+                (f"the issuer '{one.name}'", policy)
+                for one in self.issuers
+                for policy in one.policies
+            ),
+        ]
+        for what, policy in policies:
+            if policy.team is not None and policy.team not in known:
+                yield (
+                    f"{what} belongs to the team '{policy.team}', which is not there"
+                    f"{did_you_mean(policy.team, known)}"
+                )
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether callers have keys by the configuration; those of the database come on top."""
+        return bool(self.api_keys or self.keys or self.issuers)
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether callers need no key while there is none."""
+        return self.allow_anonymous or is_loopback(self.host)
 
     def _is_own(self, base_url: str) -> bool:
         parts = urlsplit(base_url)
@@ -271,11 +346,5 @@ class Settings(Section):
         return [name for name in ("redis_url",) if name in self.model_fields_set]
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+def _sha256(key: SecretStr) -> bytes:
+    return hashlib.sha256(key.get_secret_value().encode()).digest()

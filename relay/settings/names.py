@@ -7,7 +7,7 @@ from relay.settings.upstream import Section
 
 PREFIX = "RELAY_"
 
-TABLES = ("upstreams", "models", "prices")
+TABLES = ("upstreams", "models", "prices", "keys", "teams", "issuers")
 """Fields that hold tables: written in `relay.toml`, in the environment as JSON."""
 
 

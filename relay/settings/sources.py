@@ -21,6 +21,13 @@ from dotenv.parser import parse_stream
 from pydantic import BaseModel, ValidationError
 
 from relay.schema import field_path
+from relay.settings.keys import (
+    ClaimPolicySettings,
+    ClaimSettings,
+    IssuerSettings,
+    KeySettings,
+    TeamSettings,
+)
 from relay.settings.model import Settings
 from relay.settings.names import PREFIX, TABLES, leaves, variable
 from relay.settings.nearest import did_you_mean
@@ -201,6 +208,11 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "models": ModelSettings,
     "targets": TargetSettings,
     "prices": PriceSettings,
+    "keys": KeySettings,
+    "teams": TeamSettings,
+    "issuers": IssuerSettings,
+    "claims": ClaimSettings,
+    "policies": ClaimPolicySettings,
 }
 
 _PLAIN = {

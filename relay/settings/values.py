@@ -4,6 +4,7 @@ A secret is a value, `env:NAME` or `file:PATH`; what it stands for is read once,
 are checked. No message of this file holds the value it complains of.
 """
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated
@@ -75,6 +76,16 @@ def _check_proxy(value: str) -> str:
     if not known:
         raise ValueError("a proxy is http://, https://, socks5:// or socks5h://, and names a host")
     return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]

@@ -26,7 +26,8 @@ ROOT = "relay"
 _SECRETS = re.compile(
     r"""(?ix)
     (?: (?<=bearer\s) | (?<=api-key:\s) | (?<=api_key=) | (?<=key\.) ) [^\s"',;]+
-    | \b (?: sk | rk | ek | pk ) - [A-Za-z0-9_-]{8,}
+    | \b (?: sk | rk | ek | pk ) - [A-Za-z0-9_-]{8,} (?: \.[A-Za-z0-9_-]+ )?
+    | \b eyJ [A-Za-z0-9_-]{8,} (?: \.[A-Za-z0-9_-]+ )*
     """
 )
 

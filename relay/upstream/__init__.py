@@ -17,18 +17,21 @@ One contract suite runs over both clients; both keep to `headers.py`, `limits.py
 
     credentials.py   what a call shows: one of the keys (keypool.py), or a token that a program
                      prints (token_command.py) or a file holds (token_file.py)
+
+    fetching.py      one document of another server, such as an identity provider's keys
 """
 
 from relay.events import Observer, ignore
 from relay.settings import UpstreamSettings
 from relay.upstream.anthropic import AnthropicUpstream
 from relay.upstream.direct import DirectUpstream
+from relay.upstream.fetching import fetch
 from relay.upstream.headers import upward
 from relay.upstream.server import Upstream
 from relay.upstream.transports import load_transport
 from relay.upstream.via_httpx import HttpxUpstream
 
-__all__ = ["Upstream", "open_upstream", "upward"]
+__all__ = ["Upstream", "fetch", "open_upstream", "upward"]
 
 
 def open_upstream(settings: UpstreamSettings, observe: Observer = ignore) -> Upstream:

@@ -13,18 +13,14 @@ from pydantic import BaseModel, SecretStr
 from starlette.responses import JSONResponse, Response
 
 from relay.errors import InvalidRequest, RouteNotFound
-from relay.keys import Keyring
+from relay.keys import bearer, digest, unknown_key
 from relay.schema import ErrorResponse
 from relay.settings import Mode
 from relay.switch import MODES, Side, Switch
 from relay.types import Identity
-from relay.web.presence import Presence
-from relay.web.reading import read_body
-from relay.web.replies import visit
+from relay.web.acts import Acts
 
 PREFIX = "/admin"
-ADMIN = Identity("admin")
-MAX_BODY_BYTES = 64 * 1024
 
 
 MODE_BODY = {
@@ -47,7 +43,9 @@ class AdminKey:
     """The bearer of the admin API; only its hash is kept."""
 
     def __init__(self, key: SecretStr | None) -> None:
-        self._keyring = Keyring([] if key is None else [key.get_secret_value()])
+        self._digest = None if key is None else digest(key.get_secret_value().encode())
+        # Tells, in logs, one key from the one that came after it.
+        self._identity = Identity(f"admin-{(self._digest or b'').hex()[:8]}")
 
     def guards(self, path: str) -> bool:
         """Whether that path belongs to the admin API."""
@@ -60,10 +58,11 @@ class AdminKey:
             RouteNotFound: there is no admin API here.
             InvalidApiKey: that is not its key.
         """
-        if self._keyring.empty:
+        if self._digest is None:
             raise RouteNotFound("There is no admin API here: RELAY_ADMIN_KEY is not set.")
-        self._keyring.identify(headers)
-        return ADMIN
+        if digest(bearer(headers).strip()) != self._digest:
+            raise unknown_key()
+        return self._identity
 
 
 class ModeState(BaseModel):
@@ -78,7 +77,7 @@ class ModeState(BaseModel):
     """After a change: whether it holds for the other workers and after a restart."""
 
 
-def admin_router(switch: Switch, presence: Presence) -> APIRouter:
+def admin_router(switch: Switch, acts: Acts) -> APIRouter:
     """The routes."""
     router = APIRouter(prefix=PREFIX, tags=["admin"])
 
@@ -96,11 +95,9 @@ def admin_router(switch: Switch, presence: Presence) -> APIRouter:
     )
     async def put_mode(request: Request) -> Response:
         """`{"mode": "auto", "remote" or "local"}`; kept over restarts, and for all workers."""
-        here = visit(request.scope)
-        with presence.watch(here) as watch:
-            body = await read_body(here, max_bytes=MAX_BODY_BYTES)
-            watch.listen()
-            kept = await switch.set(_read_mode(body))
+        mode = _read_mode(await acts.body(request))
+        kept = await switch.set(mode)
+        await acts.note(request, "mode.set", mode)
         return _state(switch, kept=kept)
 
     return router

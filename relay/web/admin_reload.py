@@ -7,12 +7,13 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from relay.errors import RelayError
 from relay.schema import ErrorResponse
+from relay.web.acts import Acts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class ReloadImpossible(RelayError):
     code = "reload_refused"
 
 
-def reload_router(reload: Reload) -> APIRouter:
+def reload_router(reload: Reload, acts: Acts) -> APIRouter:
     """The route; the door has checked the admin key."""
     router = APIRouter(tags=["admin"])
 
@@ -53,9 +54,11 @@ def reload_router(reload: Reload) -> APIRouter:
         response_model=Applied,
         responses={409: {"model": ErrorResponse, "description": "Nothing has changed"}},
     )
-    async def reload_now() -> Response:
+    async def reload_now(request: Request) -> Response:
         """Apply it to new requests, or change nothing and say why."""
         outcome = await reload()
+        told = {"changed": outcome.changed, "refused": bool(outcome.error)}
+        await acts.note(request, "reload", "configuration", told)
         if outcome.error:
             raise ReloadImpossible(outcome.error)
         return JSONResponse(

@@ -50,6 +50,10 @@ class Client(Protocol):
         """Whether the client is known to have left."""
         ...
 
+    def peer(self) -> str:
+        """The address of the other end; "" when it has none."""
+        ...
+
     def take(self) -> bytes | None:
         """The request's body, if all of it is here; else None: it has to be received."""
         ...
@@ -89,6 +93,10 @@ class AsgiClient:
         assert task is not None  # noqa: S101  # ASGI applications run in one
         return task
 
+    def peer(self) -> str:
+        """The address of the other end, as the server tells it."""
+        return peer(self.scope)
+
     def take(self) -> None:
         """Nobody knows before receiving."""
 
@@ -127,3 +135,9 @@ class AsgiClient:
         self.gone = True
         if self.on_leave is not None and not self.answered:  # after the last byte it comes, too
             self.on_leave()
+
+
+def peer(scope: Scope) -> str:
+    """The address of whoever calls; "" when there is none, as on a Unix socket."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""

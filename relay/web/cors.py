@@ -14,11 +14,12 @@ any other name could be made to point here (DNS rebinding).
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relay.errors import OriginNotAllowed
+from relay.origins import OriginList
 from relay.settings import is_loopback
 from relay.types import RawHeaders
 from relay.web import messages_form
@@ -53,33 +54,22 @@ _VARY = (b"vary", b"Origin")
 
 
 class Origins:
-    """The list of allowed origins: exact ones, `http://host:*` for any port, `*` for all."""
+    """The allowed origins. `guarded` tells whether a key guards the relay now."""
 
-    def __init__(self, allowed: Iterable[str], *, guarded: bool) -> None:
-        allowed = list(allowed)
-        self.any = "*" in allowed
+    def __init__(self, allowed: Iterable[str], *, guarded: Callable[[], bool]) -> None:
+        self._list = OriginList(allowed)
+        self.any = self._list.any
         self.guarded = guarded
-        self._exact = {origin.encode() for origin in allowed if "*" not in origin}
-        self._patterns = [
-            re.compile(re.escape(origin[: -len(":*")]).encode() + rb"(:\d{1,5})?")
-            for origin in allowed
-            if origin.endswith(":*")
-        ]
 
     def allows(self, origin: bytes, scope: Scope) -> bool:
         """Whether pages of that origin may call the relay that `scope` has reached."""
-        return (
-            self.any
-            or origin in self._exact
-            or any(pattern.fullmatch(origin) for pattern in self._patterns)
-            or self._own(origin, scope)
-        )
+        return self._list.allows(origin) or self._own(origin, scope)
 
     def _own(self, origin: bytes, scope: Scope) -> bool:
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
         if not host or origin not in (b"http://" + host, b"https://" + host):
             return False
-        return self.guarded or is_loopback(_PORT.sub("", host.decode("latin-1")))
+        return self.guarded() or is_loopback(_PORT.sub("", host.decode("latin-1")))
 
 
 class Cors:
@@ -127,7 +117,7 @@ class Cors:
             name == b"access-control-request-method" for name, _ in headers
         )
         if not self._origins.allows(origin, scope):
-            if preflight or not (self._origins.guarded or scope["method"] in ("GET", "HEAD")):
+            if preflight or not (self._origins.guarded() or scope["method"] in ("GET", "HEAD")):
                 refusal = OriginNotAllowed(
                     "Pages of this origin may not call the relay; "
                     "its operator can allow them with RELAY_CORS_ORIGINS."

@@ -14,7 +14,7 @@ from relay.errors import InternalError, RelayError, RouteNotFound
 from relay.events import ignore
 from relay.keys import Keyring
 from relay.ledger import NO_LEDGER
-from relay.types import RawHeaders
+from relay.types import ANONYMOUS, Identity, RawHeaders
 from relay.web import messages_form
 from relay.web.accounts import Accounts
 from relay.web.admin import AdminKey
@@ -72,7 +72,10 @@ class Door:
             headers = messages_form.as_bearer(headers)
         self._users.enter()
         try:
-            endpoint = self._let_in(visit, headers)
+            endpoint, found = self._let_in(visit, headers)
+            # A key that is not known yet is looked for.
+            visit.identity = found if isinstance(found, Identity) else await found
+            visit.kept = endpoint != self._inside  # from here on: wrong keys leave nothing behind
             if self._ledger.full and visit.kept:
                 await self._ledger.room()
             if visit.identity.keep_bodies:
@@ -100,20 +103,21 @@ class Door:
                 self._close(visit)
             self._users.leave()
 
-    def _let_in(self, visit: Visit, headers: RawHeaders) -> Endpoint:
-        """Who is there, and what answers them. Raises: RelayError: nobody who may come in."""
-        method, path = visit.client.method, visit.client.path
+    def _let_in(
+        self, visit: Visit, headers: RawHeaders
+    ) -> tuple[Endpoint, Identity | Awaitable[Identity]]:
+        """What answers them, and who is there. Raises: RelayError: nobody who may come in."""
+        client = visit.client
+        method, path = client.method, client.path
         endpoint = self._direct.get((method, path))
         if endpoint is not None:
-            visit.identity = self._keyring.identify(headers)
-            visit.kept = True
-            return endpoint
+            return endpoint, self._keyring.identify(headers, client.peer)
         endpoint = self._other(method, path)
-        if not _is_open(path):
-            keys = self._admin_key if self._admin_key.guards(path) else self._keyring
-            visit.identity = keys.identify(headers)
-            visit.kept = endpoint is self._passthrough
-        return endpoint
+        if _is_open(path):
+            return endpoint, ANONYMOUS
+        if self._admin_key.guards(path):
+            return endpoint, self._admin_key.identify(headers)
+        return endpoint, self._keyring.identify(headers, client.peer)
 
     def _other(self, method: str, path: str) -> Endpoint:
         return self._passthrough if self._passthrough.takes(method, path) else self._inside

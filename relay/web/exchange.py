@@ -14,7 +14,7 @@ from starlette.types import Message, Scope
 
 from relay.errors import RelayError
 from relay.types import RawHeaders
-from relay.web.client import Wait
+from relay.web.client import Wait, peer
 from relay.web.heads import Headers
 from relay.web.replies import new_request_id
 
@@ -154,6 +154,10 @@ class Exchange:
         if self._scope is None:
             self._scope = self._line.describe(self)
         return self._scope
+
+    def peer(self) -> str:
+        """The address of the other end of the connection."""
+        return peer(self.scope)
 
     def take(self) -> bytes | None:
         """The whole body, if it is here."""

@@ -5,6 +5,7 @@ is the catalogue's.
 """
 
 import json
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
@@ -13,13 +14,14 @@ from starlette.responses import Response
 from relay.attempts import Trail
 from relay.engine import Engine
 from relay.errors import ModelNotFound, NoUpstream
+from relay.keys import allows
 from relay.routing import LOCAL
 from relay.schema import ErrorResponse, ModelCard, ModelList
-from relay.types import Call, Completion
+from relay.types import Call, Completion, Identity, RawHeaders
 from relay.upstream import upward
 from relay.web.catalogue import Catalogue
 from relay.web.presence import Presence
-from relay.web.replies import visit
+from relay.web.replies import JSON, visit
 
 
 class Models:
@@ -41,24 +43,24 @@ class Models:
             return None
         return await self._catalogue.cards(local=local)
 
-    async def default(self) -> str:
-        """The model to ask when a client names none.
+    async def default(self, identity: Identity) -> str:
+        """The model to ask when that client names none: the first that it may use.
 
         Raises:
             BackendError: the upstream cannot be asked, or has no model.
         """
-        if self._default is not None:
+        if self._default is not None and allows(identity, self._default):
             return self._default
         cards = await self.cards()
         if cards is None:
             answer = await self.ask(Call(path="models", method="GET"), Trail())
-            try:
-                return str(json.loads(answer.body)["data"][0]["id"])
-            except (ValueError, LookupError, TypeError):
-                cards = []
-        if not cards:
-            raise NoUpstream("No model is known here; set RELAY_DEFAULT_MODEL.")
-        return cards[0].id
+            names = [name for card in _entries(answer.body) if (name := _id(card)) is not None]
+        else:
+            names = [card.id for card in cards]
+        for name in names:
+            if allows(identity, name):
+                return name
+        raise NoUpstream("No model is known here; set RELAY_DEFAULT_MODEL.")
 
     async def ask(self, call: Call, trail: Trail) -> Completion:
         """What the upstream says of its models."""
@@ -74,14 +76,17 @@ class Models:
                 path=path,
                 method="GET",
                 request_id=here.request_id,
-                identity=here.identity,
+                # Whose call it is stays here: a list is nothing that counts.
                 headers=upward(request.scope["headers"]),
             )
             with presence.watch(here) as watch:
                 watch.listen()
                 answer = await self.ask(call, here.trail)
-            reply = Response(answer.body, answer.status)
-            reply.raw_headers.extend(answer.headers)
+            body, headers = answer.body, answer.headers
+            if here.identity.models and path == "models":
+                body, headers = _filtered(body, here.identity), _without_body(headers)
+            reply = Response(body, answer.status)
+            reply.raw_headers.extend(headers)
             return reply
 
         @router.get(
@@ -95,7 +100,9 @@ class Models:
             cards = await self.cards()
             if cards is None:
                 return await relayed(request, "models")
-            return _json(ModelList(object="list", data=cards))
+            identity = visit(request.scope).identity
+            usable = [card for card in cards if allows(identity, card.id)]
+            return _json(ModelList(object="list", data=usable))
 
         @router.get(
             "/v1/models/{model_id:path}",
@@ -105,6 +112,8 @@ class Models:
         )
         async def retrieve_model(request: Request, model_id: str) -> Response:
             """One model by its id; an id may contain slashes."""
+            if not allows(visit(request.scope).identity, model_id):
+                raise _unknown(model_id)
             cards = await self.cards()
             if cards is None:
                 if not {".", ".."}.isdisjoint(model_id.split("/")):
@@ -116,6 +125,36 @@ class Models:
             raise _unknown(model_id)
 
         return router
+
+
+def _entries(body: bytes) -> list[Any]:
+    """The entries of a list of models; none of what is no such list."""
+    try:
+        entries = json.loads(body)["data"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return []
+    return entries if isinstance(entries, list) else []
+
+
+def _id(card: Any) -> str | None:
+    name = card.get("id") if isinstance(card, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _filtered(body: bytes, identity: Identity) -> bytes:
+    """An upstream's list with those models only that the caller may use."""
+    usable = [
+        card
+        for card in _entries(body)
+        if (name := _id(card)) is not None and allows(identity, name)
+    ]
+    return json.dumps({"object": "list", "data": usable}).encode()
+
+
+def _without_body(headers: RawHeaders) -> RawHeaders:
+    """Headers less those that describe the body that the upstream sent."""
+    kept = [pair for pair in headers if pair[0] not in (b"content-encoding", b"etag", JSON[0])]
+    return [*kept, JSON]
 
 
 def _unknown(model_id: str) -> ModelNotFound:

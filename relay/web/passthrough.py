@@ -19,6 +19,7 @@ from starlette.types import Scope
 
 from relay.engine import Engine
 from relay.errors import RelayError, RouteNotFound
+from relay.keys import check_model
 from relay.routing import LOCAL
 from relay.sse import event
 from relay.types import Answer, Call
@@ -32,7 +33,11 @@ from relay.web.replies import Visit, Watcher, awaited, pour, send_events
 
 PREFIX = "/v1/"
 
-OWN = {"/v1/chat/completions": "POST", "/v1/models": "GET"}
+OWN = {
+    "/v1/chat/completions": "POST",
+    "/v1/models": "GET",
+    "/v1/client_secrets": "POST",
+}
 """Paths of our own, and what they take; `GET /v1/models/{id}` is one, too."""
 
 HELD_BYTES = 64 * 1024
@@ -131,7 +136,10 @@ class Passthrough:
         max_bytes = self._max_bytes(visit.headers)
         if length is not None and length > max_bytes:
             raise too_large(max_bytes)
-        if (self._engine.router.named or self._count) and _is_json(visit.headers):
+        if call.method != "POST":
+            check_model(call)  # without one: it may be named in the body, but not where it counts
+        looked_at = self._engine.router.named or self._count or visit.identity.models
+        if looked_at and _is_json(visit.headers):
             return await self._read_named(call, visit, watch, max_bytes)
         if is_form(visit.headers):
             return await self._read_form(call, visit, watch, max_bytes)

@@ -14,8 +14,9 @@ Source: ChatGLM's `websocket_api.py`.
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -24,12 +25,21 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from relay.attempts import CLIENT_LEFT, Trail
 from relay.engine import Engine
-from relay.errors import InvalidApiKey, InvalidRequest, OriginNotAllowed, RelayError, RouteNotFound
+from relay.errors import (
+    InvalidApiKey,
+    InvalidRequest,
+    NotPermitted,
+    OriginNotAllowed,
+    Overloaded,
+    RelayError,
+    RouteNotFound,
+)
 from relay.history import from_pairs
 from relay.keys import Keyring
 from relay.types import Call, Identity
 from relay.usage import UsageInStream
 from relay.web.accounts import Accounts
+from relay.web.client import peer
 from relay.web.cors import Origins
 from relay.web.models import Models
 from relay.web.recording import MAX_BYTES
@@ -43,11 +53,12 @@ KEY_PREFIX = "key."
 KEY_WAIT_S = 10.0
 """How long a socket may take to send its key as the first frame."""
 
-Credential = Callable[[Keyring], Identity]
-"""What a socket came with: a keyring tells whose it is, or raises `InvalidApiKey`."""
+Credential = Callable[[Keyring], Identity | Awaitable[Identity]]
+"""What a socket came with: a keyring tells whose it is, or raises what it always does."""
 
 POLICY_VIOLATION = 1008
-"""The close code of a socket that may not be here (RFC 6455, 7.4.1)."""
+TRY_AGAIN_LATER = 1013
+"""The close codes of a socket that may not be here, ever or now (RFC 6455, 7.4.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,7 @@ class ChatSocket:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         socket = WebSocket(scope, receive, send)
         try:
-            credential = _check_handshake(scope, self._latest())
+            credential = await _check_handshake(scope, self._latest())
         except RelayError as error:
             await _refuse(send, error)
             return
@@ -85,9 +96,10 @@ class ChatSocket:
         try:
             conversation.credential = credential or await self._first_frame_key(socket)
             await conversation.run()
-        except InvalidApiKey as error:
+        except (InvalidApiKey, NotPermitted, Overloaded) as error:
             await conversation.send_error(error)
-            await socket.close(POLICY_VIOLATION)
+            late = isinstance(error, Overloaded)
+            await socket.close(TRY_AGAIN_LATER if late else POLICY_VIOLATION)
         except WebSocketDisconnect:
             return
 
@@ -102,8 +114,8 @@ class ChatSocket:
         key = frame.get("key")
         if not isinstance(key, str):
             raise InvalidApiKey('An API key is needed: send {"key": "…"} as the first frame.')
-        credential = _key_credential(key)
-        credential(self._latest().keyring)
+        credential = _key_credential(key, socket.scope)
+        await _identity(credential, self._latest().keyring)
         return credential
 
 
@@ -147,7 +159,7 @@ class _Conversation:
             raise InvalidRequest("'model' must be a string.", param="model")
         # The configuration may be another than that of the last turn, the key no longer one.
         turns = self._latest()
-        identity = self.credential(turns.keyring)
+        identity = await _identity(self.credential, turns.keyring)
         turns.users.enter()
         self._answer = asyncio.create_task(self._reply(turns, identity, query, history, model))
         self._answer.add_done_callback(lambda _: turns.users.leave())
@@ -191,7 +203,7 @@ class _Conversation:
         model: str | None,
     ) -> None:
         messages = from_pairs(query, [(asked, said) for asked, said in history])
-        model = model or await turns.models.default()
+        model = model or await turns.models.default(turn.identity)
         payload = {"model": model, "messages": messages, "stream": True}
         call = Call(
             path="chat/completions",
@@ -230,8 +242,9 @@ class _Conversation:
         await self._socket.send_text(text.encode("utf-8", "replace").decode())
 
 
-def _check_handshake(scope: Scope, turns: Turns) -> Credential | None:
+async def _check_handshake(scope: Scope, turns: Turns) -> Credential | None:
     """What tells who is calling; None when the key is still to come as a frame."""
+    await turns.keyring.settle()
     if scope["path"] != PATH:
         raise RouteNotFound(f"There is no WebSocket at {scope['path']}.")
     headers = scope["headers"]
@@ -240,8 +253,8 @@ def _check_handshake(scope: Scope, turns: Turns) -> Credential | None:
         raise OriginNotAllowed("Pages of this origin may not call the relay.")
     credential = _credential(scope)
     if credential is not None:
-        credential(turns.keyring)
-    elif turns.keyring.empty:
+        await _identity(credential, turns.keyring)
+    elif not turns.keyring.guarded():
         return _no_credential
     return credential
 
@@ -280,19 +293,25 @@ def _credential(scope: Scope) -> Credential | None:
     """The key of a handshake, where browsers and others can put it."""
     headers = scope["headers"]
     if any(name == b"authorization" for name, _ in headers):
-        return lambda keyring: keyring.identify(headers)
+        return lambda keyring: keyring.identify(headers, partial(peer, scope))
     for protocol in scope["subprotocols"]:
         if protocol.startswith(KEY_PREFIX):
-            return _key_credential(protocol.removeprefix(KEY_PREFIX))
+            return _key_credential(protocol.removeprefix(KEY_PREFIX), scope)
     return None
 
 
-def _key_credential(key: str) -> Credential:
-    return lambda keyring: keyring.identify_key(key.encode("utf-8", "replace"))
+def _key_credential(key: str, scope: MutableMapping[str, Any]) -> Credential:
+    given, headers = key.encode("utf-8", "replace"), scope["headers"]
+    return lambda keyring: keyring.identify_key(given, headers, partial(peer, scope))
 
 
-def _no_credential(keyring: Keyring) -> Identity:
+def _no_credential(keyring: Keyring) -> Identity | Awaitable[Identity]:
     return keyring.identify(())
+
+
+async def _identity(credential: Credential, keyring: Keyring) -> Identity:
+    found = credential(keyring)
+    return found if isinstance(found, Identity) else await found
 
 
 async def _frame(socket: WebSocket) -> dict[str, Any]:

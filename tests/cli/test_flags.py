@@ -8,7 +8,7 @@ from cli.program import Program
 from relay.cli.flags import FLAGS, option, settings_flags
 from relay.settings import leaves
 
-TABLES = {"upstreams", "models", "prices"}  # written in relay.toml only
+TABLES = {"upstreams", "models", "prices", "keys", "teams", "issuers"}  # in relay.toml only
 ALL = {flag.path: flag for flags in FLAGS.values() for flag in flags}
 SETTINGS = {path: info for path, info in leaves().items() if path not in TABLES}
 

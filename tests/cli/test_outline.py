@@ -6,6 +6,8 @@ from relay.cli.outline import address, admission, needs_local, steps_in
 from relay.settings import Settings
 
 KEYS = ("rk-canary-1", "rk-canary-2")
+NAMED = {"name": "ci", "sha256": "0" * 64}
+ISSUER = {"issuer": "https://login.example", "audience": "relay"}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,17 @@ def test_the_address_is_one_that_this_machine_can_call(host: str, url: str) -> N
         ({}, "everyone on this machine, without a key"),
         ({"api_keys": KEYS}, "callers with one of 2 keys"),
         ({"api_keys": KEYS[:1]}, "callers with the key"),
+        ({"api_keys": KEYS[:1], "keys": [NAMED]}, "callers with one of 2 keys"),
+        ({"issuers": [ISSUER]}, "those with a token of oidc"),
+        (
+            {"keys": [NAMED], "issuers": [ISSUER]},
+            "callers with the key, those with a token of oidc",
+        ),
+        ({"admin_key": "ak-1"}, "everyone on this machine, without a key, until one is made"),
+        (
+            {"host": "0.0.0.0", "admin_key": "ak-1"},
+            "callers with a key of the database (relay keys create)",
+        ),
         (
             {"host": "0.0.0.0", "allow_anonymous": True},
             "everyone who can reach it, without a key",

@@ -1,12 +1,14 @@
 """The examples run as their README says."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
-from running import RunningRelay
+from running import RunningRelay, StartRelay, chat
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -40,6 +42,42 @@ def test_the_openai_package(request: pytest.FixtureRequest, target: str) -> None
     assert "# plain\nSay hello.\n" in printed
     assert "# streamed\nCount to five.\n" in printed
     assert "# tools\n" in printed
+
+
+def test_a_page_gets_a_token_and_not_the_key(start_relay: StartRelay) -> None:
+    page, key = "http://localhost:3000", "rk-canary-0123456789"
+    relay = start_relay(local="echo", api_keys=key)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    back_end = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "browser_token.py")],
+        env=os.environ | {"OPENAI_BASE_URL": relay.url, "OPENAI_API_KEY": key, "PORT": str(port)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert back_end.stdout is not None
+        assert "gives a token" in back_end.stdout.readline()
+        made = _post_when_it_listens(f"http://127.0.0.1:{port}/", back_end)
+        assert made.headers["access-control-allow-origin"] == page
+        token = made.json()["value"]
+        headers = {"authorization": f"Bearer {token}", "origin": page}
+        answer = relay.http.post("/v1/chat/completions", json=chat(), headers=headers)
+        assert answer.status_code == 200
+    finally:
+        back_end.kill()
+        back_end.wait()
+        if back_end.stdout is not None:
+            back_end.stdout.close()
+
+
+def _post_when_it_listens(url: str, server: subprocess.Popen[str]) -> httpx.Response:
+    with httpx.Client(trust_env=False, timeout=30) as browser:
+        while True:
+            try:
+                return browser.post(url)
+            except httpx.ConnectError:
+                assert server.poll() is None
 
 
 def test_every_example_is_in_the_readme() -> None:

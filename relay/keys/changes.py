@@ -1,0 +1,201 @@
+"""What an operator does to the keys and teams of the database: making, changing, ending them.
+
+Every change is read from the database and written to it, then it holds here at once, and in other
+processes when they next read. Of two changes of one key at the same moment, on two replicas, the
+later one stays as a whole; in one process they wait for each other.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from time import time
+from typing import Any
+
+from relay.errors import Conflict, InvalidRequest, RouteNotFound
+from relay.keys.credential import PREFIX_CHARACTERS, digest, new_id, new_key
+from relay.keys.virtual import VirtualKeys
+from relay.stores import KeyRecord, TeamRecord
+
+
+class Changes:
+    """Raises `StoreUnavailable` from everything: then nothing has changed."""
+
+    def __init__(self, virtual: VirtualKeys) -> None:
+        self._virtual = virtual
+        self._store = virtual.store
+        self._one_at_a_time = asyncio.Lock()
+
+    async def keys(self) -> list[KeyRecord]:
+        """All there are or were, the oldest first."""
+        used = self._virtual.used
+        keys = await self._store.keys()
+        return [
+            replace(key, last_used_at=used[key.id]) if key.id in used else key
+            for key in sorted(keys, key=lambda key: key.created_at)
+        ]
+
+    async def key(self, key_id: str) -> KeyRecord:
+        """The one of that id.
+
+        Raises:
+            RouteNotFound: there is none.
+        """
+        for key in await self.keys():
+            if key.id == key_id:
+                return key
+        raise RouteNotFound(f"There is no key '{key_id}'.", param="id")
+
+    async def create_key(self, fields: dict[str, Any]) -> tuple[KeyRecord, str]:
+        """A new key, and what it is called by: nobody will ever see that again.
+
+        `fields` are those of a `KeyRecord`.
+
+        Raises:
+            InvalidRequest: its team is not there.
+        """
+        async with self._one_at_a_time:
+            await self._resolve_team(fields)
+            key = new_key()
+            record = KeyRecord(
+                id=new_id("key"),
+                digest=digest(key.encode()),
+                prefix=key[:PREFIX_CHARACTERS],
+                created_at=time(),
+                **fields,
+            )
+            return await self._put_key(record), key
+
+    async def change_key(
+        self, key_id: str, change: Callable[[KeyRecord], dict[str, Any]]
+    ) -> KeyRecord:
+        """The key with other fields, which `change` makes of how it is.
+
+        Raises:
+            RouteNotFound: it is not there.
+            Conflict: it was revoked.
+            InvalidRequest: its team is not there.
+        """
+        async with self._one_at_a_time:
+            record = _living(await self.key(key_id))
+            fields = change(record)
+            await self._resolve_team(fields)
+            return await self._put_key(replace(record, **fields))
+
+    async def revoke_key(self, key_id: str) -> KeyRecord:
+        """The key, which opens nothing any more; revoking it again changes nothing."""
+        async with self._one_at_a_time:
+            record = await self.key(key_id)
+            if record.revoked_at is not None:
+                return record
+            return await self._put_key(replace(record, revoked_at=time()))
+
+    async def rotate_key(self, key_id: str, *, grace_s: float) -> tuple[KeyRecord, str]:
+        """The same key by another name; the one it had holds for `grace_s` more.
+
+        Raises:
+            RouteNotFound, Conflict: as `change_key`.
+        """
+        async with self._one_at_a_time:
+            record = _living(await self.key(key_id))
+            key = new_key()
+            rotated = replace(
+                record,
+                digest=digest(key.encode()),
+                prefix=key[:PREFIX_CHARACTERS],
+                previous_digest=record.digest if grace_s else None,
+                previous_until=time() + grace_s if grace_s else None,
+            )
+            return await self._put_key(rotated), key
+
+    async def teams(self) -> list[TeamRecord]:
+        """Those that are there, the oldest first."""
+        teams = [team for team in await self._store.teams() if team.deleted_at is None]
+        return sorted(teams, key=lambda team: team.created_at)
+
+    async def team(self, team_id: str) -> TeamRecord:
+        """The one of that id.
+
+        Raises:
+            RouteNotFound: there is none.
+        """
+        for team in await self.teams():
+            if team.id == team_id:
+                return team
+        raise RouteNotFound(f"There is no team '{team_id}'.", param="id")
+
+    async def create_team(self, fields: dict[str, Any]) -> TeamRecord:
+        """A new team.
+
+        Raises:
+            Conflict: one is called so.
+        """
+        async with self._one_at_a_time:
+            await self._check_team_name(fields["name"])
+            return await self._put_team(TeamRecord(id=new_id("team"), created_at=time(), **fields))
+
+    async def change_team(
+        self, team_id: str, change: Callable[[TeamRecord], dict[str, Any]]
+    ) -> TeamRecord:
+        """The team with other fields, which `change` makes of how it is.
+
+        Raises:
+            RouteNotFound: it is not there.
+            Conflict: another one is called so.
+        """
+        async with self._one_at_a_time:
+            record = await self.team(team_id)
+            fields = change(record)
+            if fields.get("name", record.name) != record.name:
+                await self._check_team_name(fields["name"])
+            return await self._put_team(replace(record, **fields))
+
+    async def delete_team(self, team_id: str) -> TeamRecord:
+        """The team, which is not there any more.
+
+        Raises:
+            RouteNotFound: it was not.
+            Conflict: there are keys in it, whose limits would go with it.
+        """
+        async with self._one_at_a_time:
+            record = await self.team(team_id)
+            keys = [key for key in await self._store.keys() if key.team_id == team_id]
+            members = sum(key.revoked_at is None for key in keys)
+            if members:
+                raise Conflict(
+                    f"{members} keys belong to the team: revoke them, or give them another team."
+                )
+            return await self._put_team(replace(record, deleted_at=time()))
+
+    async def _resolve_team(self, fields: dict[str, Any]) -> None:
+        """Put the id in the place of a team's name."""
+        wanted = fields.get("team_id")
+        if not wanted:
+            return
+        teams = await self.teams()
+        found = [team for team in teams if team.id == wanted] or [
+            team for team in teams if team.name == wanted
+        ]
+        if not found:
+            raise InvalidRequest(f"There is no team '{wanted}'.", param="team")
+        self._virtual.put((), found)
+        fields["team_id"] = found[0].id
+
+    async def _check_team_name(self, name: str) -> None:
+        if any(team.name == name for team in await self.teams()):
+            raise Conflict(f"There is a team '{name}' already.", param="name")
+
+    async def _put_key(self, record: KeyRecord) -> KeyRecord:
+        saved = await self._store.put_key(record)
+        self._virtual.put([saved])
+        return saved
+
+    async def _put_team(self, record: TeamRecord) -> TeamRecord:
+        saved = await self._store.put_team(record)
+        self._virtual.put((), [saved])
+        return saved
+
+
+def _living(record: KeyRecord) -> KeyRecord:
+    if record.revoked_at is not None:
+        raise Conflict(f"The key '{record.id}' was revoked; make another one.")
+    return record

@@ -1,0 +1,82 @@
+"""Which models a caller may use, and that a body cannot name two."""
+
+import json
+from typing import Any
+
+import pytest
+
+from relay.errors import InvalidRequest, ModelNotAllowed
+from relay.keys import allows, check_model
+from relay.types import Call, Identity
+
+ONE = Identity("one", models=(("gpt-small", "vendor/*"),))
+
+
+@pytest.mark.parametrize(
+    ("lists", "model", "allowed"),
+    [
+        ((), "m", True),
+        ((), "", True),
+        ((("m",),), "m", True),
+        ((("m",),), "n", False),
+        ((("m",),), "", False),
+        ((("*",),), "", True),
+        ((("vendor/*",),), "vendor/x", True),
+        ((("vendor/*",),), "vendor", False),
+        ((("m?", "[m]"),), "m", False),
+        ((("m?",),), "m?", True),
+        ((("a", "b"), ("b", "c")), "b", True),
+        ((("a", "b"), ("b", "c")), "a", False),
+        (((),), "m", False),
+    ],
+)
+def test_every_list_has_to_allow_it(
+    lists: tuple[tuple[str, ...], ...], model: str, allowed: bool
+) -> None:
+    assert allows(Identity("x", models=lists), model) is allowed
+
+
+def check(payload: dict[str, Any], body: bytes | None = None) -> None:
+    body = json.dumps(payload).encode() if body is None else body
+    check_model(Call("chat/completions", body, payload, payload.get("model", ""), identity=ONE))
+
+
+def test_a_model_of_the_list_passes_whatever_else_the_body_speaks_of() -> None:
+    check({"model": "gpt-small", "messages": [{"role": "user", "content": 'what is a "model"?'}]})
+    check({"model": "gpt-small", "tools": [{"model": "big"}], "x": "\u0064"})
+    check({"model": "vendor/x", "models": ["gpt-small", "vendor/y"], "fallbacks": None})
+
+
+def test_whoever_may_use_all_models_need_not_show_which() -> None:
+    check_model(Call("files", method="GET", identity=Identity("all", models=(("*",),))))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"model": "big"},
+        {},
+        {"model": "gpt-small", "models": ["big"]},
+        {"model": "gpt-small", "models": "big"},
+        {"model": "gpt-small", "fallbacks": [{"model": "big"}]},
+    ],
+)
+def test_another_one_does_not(payload: dict[str, Any]) -> None:
+    with pytest.raises(ModelNotAllowed) as refused:
+        check(payload)
+    assert refused.value.param == "model"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model": "big", "model": "gpt-small"}',
+        b'{"Model": "big", "model": "gpt-small"}',
+        b'{"\\u006dodel": "big", "model": "gpt-small"}',
+        b'{"\\u004DODEL": "big", "model": "gpt-small"}',
+        b'{"model": "gpt-small", "x": ' + b"[" * 100_000 + b'"model"' + b"]" * 100_000 + b"}",
+    ],
+)
+def test_a_body_that_parsers_could_read_in_two_ways_does_not(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        check({"model": "gpt-small"}, body)
