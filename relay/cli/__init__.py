@@ -5,7 +5,8 @@
     relay reload    endpoint.py  outline.py  reload.py
     relay chat      endpoint.py  conversation.py  prompt.py  chat.py
     relay models    endpoint.py  models.py
-    relay mode      endpoint.py  mode.py
+    relay mode      admin.py  mode.py
+    relay keys      key_commands.py  admin.py  policy.py  keys.py; relay teams likewise
     relay usage     admin.py  usage.py
     relay db        db.py
     all of them     terminal.py
@@ -20,6 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from relay import __version__
+from relay.cli import key_commands
 from relay.cli.flags import GroupedHelp, settings_flags
 
 __all__ = ["app", "main"]
@@ -51,6 +53,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="An OpenAI-format relay to remote and local models.",
 )
+
+app.add_typer(key_commands.keys, name="keys")
+app.add_typer(key_commands.teams, name="teams")
 
 Url = Annotated[
     str,

@@ -12,7 +12,7 @@ from cli.program import Program, environment
 from relay import __version__
 from relay.cli import main
 
-COMMANDS = ("serve", "check", "reload", "chat", "models", "db")
+COMMANDS = ("serve", "check", "reload", "chat", "models", "mode", "keys", "teams", "db")
 
 
 def test_help_names_every_command(relay: Program) -> None:
