@@ -11,6 +11,10 @@ import secrets
 from collections.abc import Iterable
 
 from relay.errors import InvalidApiKey
+from relay.types import RawHeaders
+
+Credential = tuple[bytes, bytes]
+"""A key and its SHA-256."""
 
 KEY_BYTES = 32
 MAX_KEY_BYTES = 4096
@@ -62,6 +66,23 @@ def bearer(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     if len(given) > 1 or scheme.lower() != b"bearer":
         raise InvalidApiKey("Send one header 'Authorization: Bearer KEY'.")
     return key
+
+
+def presented(headers: RawHeaders) -> Credential:
+    """The same with its hash, which is worth keeping while the same headers come again.
+
+    Raises:
+        InvalidApiKey: as `bearer`, or it is too long.
+    """
+    return hashed(bearer(headers))
+
+
+def hashed(key: bytes) -> Credential:
+    """A key as it was sent, and its hash. Raises: InvalidApiKey: it is too long."""
+    if len(key) > MAX_KEY_BYTES:
+        raise unknown_key()
+    key = key.strip()
+    return key, hashlib.sha256(key).digest()
 
 
 def unknown_key() -> InvalidApiKey:

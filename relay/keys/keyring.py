@@ -12,12 +12,18 @@ that is allowed; as soon as there is one, it is needed.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from hashlib import sha256
 from time import time
 
 from relay.errors import InvalidApiKey, Overloaded
 from relay.keys.client_secrets import PREFIX, ClientSecrets, Token
-from relay.keys.credential import MAX_KEY_BYTES, bearer, looks_kept, looks_virtual, unknown_key
+from relay.keys.credential import (
+    Credential,
+    hashed,
+    looks_kept,
+    looks_virtual,
+    presented,
+    unknown_key,
+)
 from relay.keys.entry import Entry
 from relay.keys.issuers import Issuers, looks_issued
 from relay.keys.virtual import VirtualKeys
@@ -68,9 +74,14 @@ class Keyring:
         return self._virtual.any or (self._expects_keys and not self._virtual.known)
 
     def identify(
-        self, headers: Iterable[tuple[bytes, bytes]], peer: Peer = nowhere
+        self,
+        headers: RawHeaders,
+        peer: Peer = nowhere,
+        made: Callable[[Callable[[RawHeaders], Credential]], Credential] | None = None,
     ) -> Identity | Awaitable[Identity]:
         """Whose request has these headers (names in lower case).
+
+        `made` gives what a function makes of them, and may know that already.
 
         Raises:
             InvalidApiKey: keys are needed and none of them is there.
@@ -82,7 +93,8 @@ class Keyring:
                 return self._settled(headers, peer)
             if not self.guarded():
                 return ANONYMOUS
-        return self._of_key(bearer(headers), headers, peer)
+        shown = presented(headers) if made is None else made(presented)
+        return self._of_key(shown, headers, peer)
 
     def identify_key(
         self, key: bytes, headers: RawHeaders = (), peer: Peer = nowhere
@@ -93,7 +105,7 @@ class Keyring:
         """
         if not self._closed and not self.guarded():
             return ANONYMOUS
-        return self._of_key(key, headers, peer)
+        return self._of_key(hashed(key), headers, peer)
 
     async def settle(self) -> None:
         """Have the database asked once, so that it is known whether anybody needs a key."""
@@ -114,12 +126,9 @@ class Keyring:
         ]
 
     def _of_key(
-        self, key: bytes, headers: Iterable[tuple[bytes, bytes]], peer: Peer
+        self, shown: Credential, headers: RawHeaders, peer: Peer
     ) -> Identity | Awaitable[Identity]:
-        if len(key) > MAX_KEY_BYTES:
-            raise unknown_key()
-        key = key.strip()
-        digest = sha256(key).digest()
+        key, digest = shown
         entry = self._configured.get(digest)
         if entry is None:
             entry = self._entries.get(digest)
@@ -129,7 +138,7 @@ class Keyring:
         return _let_in(entry, headers, peer)
 
     def _of_other(
-        self, key: bytes, digest: bytes, headers: Iterable[tuple[bytes, bytes]], peer: Peer
+        self, key: bytes, digest: bytes, headers: RawHeaders, peer: Peer
     ) -> Identity | Awaitable[Identity]:
         if key.startswith(PREFIX):
             return self._of_token(key, headers, peer)
@@ -143,7 +152,7 @@ class Keyring:
         raise unknown_key()
 
     def _of_token(
-        self, token: bytes, headers: Iterable[tuple[bytes, bytes]], peer: Peer
+        self, token: bytes, headers: RawHeaders, peer: Peer
     ) -> Identity | Awaitable[Identity]:
         read = self.client_secrets.read(token)
         virtual = self._virtual
@@ -155,7 +164,7 @@ class Keyring:
         self,
         virtual: VirtualKeys,
         read: Token,
-        headers: Iterable[tuple[bytes, bytes]],
+        headers: RawHeaders,
         peer: Peer,
     ) -> Identity:
         await virtual.look()
@@ -163,7 +172,7 @@ class Keyring:
             raise _unread()
         return self._of_read(read, headers, peer)
 
-    def _of_read(self, read: Token, headers: Iterable[tuple[bytes, bytes]], peer: Peer) -> Identity:
+    def _of_read(self, read: Token, headers: RawHeaders, peer: Peer) -> Identity:
         entry = self.client_secrets.check(read)
         if self._virtual is not None and self._virtual.has(read.parent):
             self._used[read.parent] = time()
@@ -173,7 +182,7 @@ class Keyring:
         self,
         virtual: VirtualKeys,
         digest: bytes,
-        headers: Iterable[tuple[bytes, bytes]],
+        headers: RawHeaders,
         peer: Peer,
     ) -> Identity:
         await virtual.look()
@@ -184,11 +193,11 @@ class Keyring:
             raise _unread()
         raise unknown_key()
 
-    async def _settled(self, headers: Iterable[tuple[bytes, bytes]], peer: Peer) -> Identity:
+    async def _settled(self, headers: RawHeaders, peer: Peer) -> Identity:
         await self.settle()
         if not self.guarded():
             return ANONYMOUS
-        found = self._of_key(bearer(headers), headers, peer)
+        found = self._of_key(presented(headers), headers, peer)
         return found if isinstance(found, Identity) else await found
 
 
@@ -199,7 +208,7 @@ def _unread() -> Overloaded:
     )
 
 
-def _let_in(entry: Entry, headers: Iterable[tuple[bytes, bytes]], peer: Peer) -> Identity:
+def _let_in(entry: Entry, headers: RawHeaders, peer: Peer) -> Identity:
     if entry.ends_at <= time():
         raise InvalidApiKey("The API key has expired.")
     if entry.guard is not None:
@@ -207,7 +216,5 @@ def _let_in(entry: Entry, headers: Iterable[tuple[bytes, bytes]], peer: Peer) ->
     return entry.identity
 
 
-async def _let_in_later(
-    found: Awaitable[Entry], headers: Iterable[tuple[bytes, bytes]], peer: Peer
-) -> Identity:
+async def _let_in_later(found: Awaitable[Entry], headers: RawHeaders, peer: Peer) -> Identity:
     return _let_in(await found, headers, peer)

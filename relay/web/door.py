@@ -111,7 +111,8 @@ class Door:
         method, path = client.method, client.path
         endpoint = self._direct.get((method, path))
         if endpoint is not None:
-            return endpoint, self._keyring.identify(headers, client.peer)
+            made = client.head.made if headers is client.headers else None
+            return endpoint, self._keyring.identify(headers, client.peer, made)
         endpoint = self._other(method, path)
         if _is_open(path):
             return endpoint, ANONYMOUS
