@@ -296,3 +296,22 @@ def test_a_model_that_is_answered_locally_needs_the_local_model(
 
     assert shown.returncode == 0
     assert {"upstream", "local"} <= set(rows(shown.stdout))
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "said"),
+    [
+        ({}, 0, "relay.db"),
+        ({"RELAY_DATABASE_URL": "none"}, 0, "usage is not kept"),
+        ({"RELAY_DATABASE_URL": "mysql://u:canary@h/d"}, 1, "RELAY_DATABASE_URL: the database URL"),
+        ({"RELAY_REDACT_BODIES": "nobody"}, 1, "RELAY_REDACT_BODIES: 'nobody' is not there"),
+    ],
+)
+def test_it_says_where_usage_is_kept(
+    relay: Program, settings: dict[str, str], code: int, said: str
+) -> None:
+    checked = relay("check", env={"RELAY_LOCAL": "echo", **settings})
+    assert checked.returncode == code
+    assert said in checked.stdout
+    assert "canary" not in checked.stdout + checked.stderr
+    assert not list(relay.directory.glob("*.db"))
