@@ -19,10 +19,9 @@ from starlette.routing import Router as Routes
 from starlette.types import Receive, Scope, Send
 
 from relay.backends import Backends, Sharing, already_open, open_backends
-from relay.books import ledger_of, store_of
+from relay.books import close_books, keys_of, ledger_of, store_of
 from relay.built import Built, forget_routes
 from relay.health import Health
-from relay.keys import VirtualKeys
 from relay.local import Handed, LocalBackend, LocalModel
 from relay.model_process import ModelProcesses
 from relay.prices import PriceTable
@@ -85,9 +84,7 @@ class Relay:
         self._socket = ChatSocket(lambda: self._now.turns)
         self._old: dict[Built, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self.keys: VirtualKeys | None = None
-        if self.store is not None:
-            self.keys = VirtualKeys(self.store, refresh_s=settings.keys_refresh_s)
+        self.keys = keys_of(settings, self.store)
         self._now = self._built(settings, before=already_open(settings, opened), known={})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,8 +149,6 @@ class Relay:
         """
         old, self._now = self._now, built
         self.presence.body_timeout_s = built.settings.body_timeout_s
-        if self.keys is not None:
-            self.keys.refresh_s = built.settings.keys_refresh_s
         self._close(old.rest())
         built.start()
         give_up = partial(self._give_up, old)
@@ -183,8 +178,6 @@ class Relay:
     @asynccontextmanager
     async def _lifespan(self, _: object) -> AsyncIterator[None]:
         self.ledger.start()
-        if self.keys is not None:
-            self.keys.start()
         self._now.start()
         try:
             yield
@@ -196,12 +189,8 @@ class Relay:
             await asyncio.gather(*self._closing)
             for backend in self.backends.all():
                 await backend.aclose()
-            await self.ledger.aclose()
+            await close_books(self.ledger, self.keys, self.store)
             await self._table.aclose()
-            if self.keys is not None:
-                await self.keys.aclose()
-            if self.store is not None:
-                await self.store.aclose()
 
 
 class Server(uvicorn.Server):

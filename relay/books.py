@@ -1,8 +1,9 @@
-"""What a relay remembers by: the store that the settings name, and the ledger in it."""
+"""What a relay remembers by: the store that the settings name, the keys and the ledger in it."""
 
 from collections.abc import Callable
 from functools import partial
 
+from relay.keys import VirtualKeys
 from relay.ledger import NO_LEDGER, Ledger, NoLedger, Pricing, load_redactor
 from relay.plugins import PluginMissing
 from relay.settings import Settings, SettingsError, variable
@@ -23,6 +24,22 @@ def store_of(settings: Settings) -> Store | None:
         return open_store(settings.database_url)
     except ValueError as exc:
         raise SettingsError(f"{variable('database_url')}: {exc}") from None
+
+
+def keys_of(settings: Settings, store: Store | None) -> VirtualKeys | None:
+    """The keys in that store."""
+    return None if store is None else VirtualKeys(store, refresh_s=settings.keys_refresh_s)
+
+
+async def close_books(
+    ledger: Ledger | NoLedger, keys: VirtualKeys | None, store: Store | None
+) -> None:
+    """Write what is to be written, then give the store back."""
+    await ledger.aclose()
+    if keys is not None:
+        await keys.aclose()
+    if store is not None:
+        await store.aclose()
 
 
 def ledger_of(

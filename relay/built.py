@@ -134,6 +134,9 @@ class Built:
         if self.backends.standby is not None:
             self.backends.standby.start()
         self.probing.start()
+        if self._virtual is not None:
+            self._virtual.refresh_s = self.settings.keys_refresh_s
+            self._virtual.start()
 
     async def rest(self) -> None:
         """End that again; requests may still be answered."""

@@ -15,6 +15,14 @@ _NAMES = re.compile(rb'"model"', re.IGNORECASE)
 _SPELLED = re.compile(rb"\\u00[46]")
 """The letters of `model` as escapes."""
 
+_PARTS = re.compile(rb"^[ \t]*content-disposition[^\r\n]*", re.IGNORECASE | re.MULTILINE)
+_PLAIN_PART = re.compile(
+    rb'content-disposition: form-data; name="([\w.\[\]-]+)"'
+    rb'(?:; filename\*?=(?:"[^"\\]*"|[^\s;"]+))*',
+    re.IGNORECASE,
+)
+"""How clients write the head of a form's part; whatever else could be read in several ways."""
+
 
 def allows(identity: Identity, model: str) -> bool:
     """Whether that caller may use the model of that name; "" is one that cannot be known."""
@@ -41,7 +49,7 @@ def check_model(call: Call) -> None:
             raise ModelNotAllowed("This key is for certain models, named as texts.", param="model")
         if not allows(call.identity, model):
             raise ModelNotAllowed(f"This key may not use the model '{model}'.", param="model")
-    if not _names_one(call.body):
+    if not (_names_one(call.body) if call.payload else _form_names_one(call.body)):
         raise InvalidRequest("The body names its model more than once.", param="model")
 
 
@@ -69,3 +77,10 @@ def _names_one(body: bytes) -> bool:
     except (ValueError, RecursionError):  # what one parser takes, the next may not
         raise InvalidRequest("The body is nested too deeply.") from None
     return sum(bool(name.casefold() == "model") for name, _ in members) <= 1
+
+
+def _form_names_one(body: bytes) -> bool:
+    """The same for a form. A part that is oddly written could be one more to somebody."""
+    parts = [_PLAIN_PART.fullmatch(part) for part in _PARTS.findall(body)]
+    names = [b"model" if part is None else part[1].lower() for part in parts]
+    return names.count(b"model") == 1

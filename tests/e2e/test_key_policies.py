@@ -76,7 +76,7 @@ def test_a_key_uses_the_models_of_its_list(relay: RunningRelay, upstream: FakeUp
 def test_what_is_passed_on_has_to_show_its_model(
     relay: RunningRelay, upstream: FakeUpstream
 ) -> None:
-    upstream.answer(Script(body=b'{"object": "list", "data": []}'), times=3)
+    upstream.answer(Script(body=b'{"object": "list", "data": []}'), times=4)
 
     def embed(key: str, **body: Any) -> httpx.Response:
         return relay.http.post("/v1/embeddings", json={"input": "x", **body}, headers=bearer(key))
@@ -85,19 +85,25 @@ def test_what_is_passed_on_has_to_show_its_model(
     assert error_of(embed(SMALL, model="big")) == NOT_ALLOWED
     assert error_of(embed(SMALL)) == NOT_ALLOWED
     file = {"file": ("a.wav", b"x")}
-    for key, allowed in ((SMALL, False), (FULL, True)):
+    for key, model, allowed in ((SMALL, "big", False), (FULL, "big", True)):
         answers = [
             relay.http.post(
-                "/v1/audio/transcriptions",
-                files=file,
-                data={"model": "small"},
-                headers=bearer(key),
+                "/v1/audio/transcriptions", files=file, data={"model": model}, headers=bearer(key)
             ),
             relay.http.get("/v1/files", headers=bearer(key)),
         ]
         assert all((answer.status_code == 200) is allowed for answer in answers)
         if not allowed:
             assert all(error_of(answer) == NOT_ALLOWED for answer in answers)
+    short = relay.http.post(
+        "/v1/audio/transcriptions", files=file, data={"model": "small"}, headers=bearer(SMALL)
+    )
+    assert short.status_code == 200
+    long = {"file": ("a.wav", b"x" * 100_000)}
+    unseen = relay.http.post(
+        "/v1/audio/transcriptions", files=long, data={"model": "small"}, headers=bearer(SMALL)
+    )
+    assert error_of(unseen) == NOT_ALLOWED
     named_in_vain = relay.http.request(
         "DELETE", "/v1/files/f", json={"model": "small"}, headers=bearer(SMALL)
     )

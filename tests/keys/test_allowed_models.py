@@ -47,6 +47,42 @@ def test_a_model_of_the_list_passes_whatever_else_the_body_speaks_of() -> None:
     check({"model": "vendor/x", "models": ["gpt-small", "vendor/y"], "fallbacks": None})
 
 
+FORM = b"""--b\r
+Content-Disposition: form-data; name="model"\r
+\r
+gpt-small\r
+--b\r
+%s\r
+\r
+big\r
+--b--\r
+"""
+
+
+@pytest.mark.parametrize(
+    ("head", "clear"),
+    [
+        (b'Content-Disposition: form-data; name="file"; filename="a.wav"', True),
+        (b'content-disposition: form-data; name="timestamps[]"', True),
+        (b'Content-Disposition: form-data; name="Model"', False),
+        (b'Content-Disposition: form-data; name="model"; x=y', False),
+        (b'Content-Disposition: form-data; name="mo\\del"', False),
+        (b'Content-Disposition: form-data; name="%6dodel"', False),
+        (b"Content-Disposition: form-data; name*=utf-8''model", False),
+        (b'Content-Disposition: form-data; x="\n"; name="model"', False),
+        (b'Content-Disposition : form-data; name="model"', False),
+        (b'Content-Disposition: form-data;\r\n name="model"', False),
+    ],
+)
+def test_a_form_names_one_model_in_the_way_that_clients_write_it(head: bytes, clear: bool) -> None:
+    call = Call("audio/transcriptions", FORM % head, model="gpt-small", identity=ONE)
+    if clear:
+        check_model(call)
+        return
+    with pytest.raises(InvalidRequest):
+        check_model(call)
+
+
 def test_whoever_may_use_all_models_need_not_show_which() -> None:
     check_model(Call("files", method="GET", identity=Identity("all", models=(("*",),))))
 
