@@ -25,7 +25,7 @@ from relay.telemetry import logs
 from relay.types import Backend
 from relay.upstream import Upstream, open_upstream
 
-_LOCAL_SETTINGS = ("local", "local_context_tokens", "local_parallel", "local_threads")
+_LOCAL_SETTINGS = tuple(name for name in Settings.model_fields if name.split("_")[0] == "local")
 
 Mark = tuple[object, ...]
 """What a backend was made from; another mark makes another backend."""

@@ -9,6 +9,7 @@
     relay keys      key_commands.py  admin.py  policy.py  keys.py; relay teams likewise
     relay usage     admin.py  usage.py
     relay db        db.py
+    relay local     local_commands.py, and what is named there
     all of them     terminal.py
 
 Here is only what `relay --help` needs. The command bodies load pydantic and the network client, so
@@ -23,6 +24,7 @@ import typer
 from relay import __version__
 from relay.cli import key_commands
 from relay.cli.flags import GroupedHelp, settings_flags
+from relay.cli.local_commands import commands as local_commands
 
 __all__ = ["app", "main"]
 
@@ -54,6 +56,7 @@ app = typer.Typer(
     help="An OpenAI-format relay to remote and local models.",
 )
 
+app.add_typer(local_commands, name="local")
 app.add_typer(key_commands.keys, name="keys")
 app.add_typer(key_commands.teams, name="teams")
 

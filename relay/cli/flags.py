@@ -38,8 +38,13 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "local",
             "",
-            "local backend: smollm2, llama:PATH.gguf, transformers:DIR, chatglm:DIR, echo or"
-            " package.module:attribute (default: smollm2 when it is installed, else echo)",
+            "local backend: smollm2, llama:PATH.gguf, llama:NAME, transformers:DIR, chatglm:DIR,"
+            " echo or package.module:attribute (default: smollm2 when it is installed, else echo)",
+        ),
+        Flag(
+            "local_folder",
+            "~/.cache/relay/models",
+            "where relay local add puts models, and llama:NAME looks for them",
         ),
         Flag(
             "local_context_tokens",

@@ -21,6 +21,7 @@ An engine with a wire format of its own implements `LocalBackend` instead (see `
     lazy.py      what takes long to make           detokenizer.py  from tokens to text
     chatglm.py   what has `chat`, `stream_chat`    hf.py, hf_batch.py  models of transformers
     hf_folder.py models in folders                 handed.py    models that a program has in hand
+    shelf.py     models on disk that have a name
     standby.py   whether it is opened, and when it is loaded
 
 With several workers the model is in one more process, which all of them ask (`host.py` there,
@@ -29,7 +30,7 @@ With several workers the model is in one more process, which all of them ask (`h
 
 from relay.local.handed import Handed
 from relay.local.model import LocalBackend, LocalModel, Prompt
-from relay.local.opening import as_backend, open_local, opens_lightly
+from relay.local.opening import as_backend, find_smollm2, open_local, opens_lightly
 from relay.local.standby import Standby, is_chosen, is_needed, may_be_needed
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Prompt",
     "Standby",
     "as_backend",
+    "find_smollm2",
     "is_chosen",
     "is_needed",
     "may_be_needed",

