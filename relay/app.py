@@ -189,18 +189,14 @@ class Relay:
             await asyncio.gather(*self._closing)
             for backend in self.backends.all():
                 await backend.aclose()
-            await close_books(self.ledger, self.keys, self.store)
-            await self._table.aclose()
+            await close_books(self.ledger, self._table, self.keys, self.store)
 
 
 class Server(uvicorn.Server):
     """uvicorn, with open answers ended cleanly when their time is over, and an exit code of 0."""
 
     def __init__(
-        self,
-        config: uvicorn.Config,
-        relay: Relay,
-        on_serving: Callable[[], None] | None,
+        self, config: uvicorn.Config, relay: Relay, on_serving: Callable[[], None] | None
     ) -> None:
         super().__init__(config)
         self._relay = relay

@@ -6,6 +6,7 @@ from functools import partial
 from relay.keys import VirtualKeys
 from relay.ledger import NO_LEDGER, Ledger, NoLedger, Pricing, load_redactor
 from relay.plugins import PluginMissing
+from relay.prices import PriceTable
 from relay.settings import Settings, SettingsError, variable
 from relay.stores import Store, open_store, prepare
 
@@ -32,10 +33,11 @@ def keys_of(settings: Settings, store: Store | None) -> VirtualKeys | None:
 
 
 async def close_books(
-    ledger: Ledger | NoLedger, keys: VirtualKeys | None, store: Store | None
+    ledger: Ledger | NoLedger, table: PriceTable, keys: VirtualKeys | None, store: Store | None
 ) -> None:
     """Write what is to be written, then give the store back."""
     await ledger.aclose()
+    await table.aclose()
     if keys is not None:
         await keys.aclose()
     if store is not None:
