@@ -22,7 +22,7 @@ def store_of(settings: Settings) -> Store | None:
     if settings.database_url in NO_DATABASE:
         return None
     try:
-        return open_store(settings.database_url)
+        return open_store(settings.database_url, pool_size=settings.database_pool_size)
     except ValueError as exc:
         raise SettingsError(f"{variable('database_url')}: {exc}") from None
 

@@ -34,6 +34,8 @@ def upgrade(url: str | None, config: str | None) -> None:
             fail(str(exc))
     else:
         url = _resolved(url, "--database-url")
+    if url == "none":
+        fail("nothing is kept here: RELAY_DATABASE_URL is none")
     state = _run(prepare(url))
     note(f"{parse_store_url(url).shown}: {_DONE[state]}", style="")
 

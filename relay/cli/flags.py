@@ -175,6 +175,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             "sqlite:///relay.db",
             "where keys and usage are kept: sqlite:///relay.db, postgresql://..., or none",
         ),
+        Flag("database_pool_size", "5", "most connections of one process to a PostgreSQL"),
         Flag("ledger_flush_s", "1", "seconds between two writes of the ledger: what a kill costs"),
         Flag(
             "ledger_keep_days",

@@ -173,6 +173,9 @@ class Settings(Section):
         repr=False,
         description="where keys and usage are kept: sqlite:///relay.db, postgresql://..., or none",
     )
+    database_pool_size: Annotated[int, Field(ge=1, le=100)] = Field(
+        5, description="most connections of one process to a PostgreSQL"
+    )
     ledger_flush_s: Annotated[float, Field(ge=0.05, le=60)] = Field(
         1.0, description="seconds between two writes of the ledger: what a kill costs"
     )

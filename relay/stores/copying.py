@@ -45,7 +45,8 @@ TABLES = (
     Table("relay_acts", tables.ACTS, ("at", "id")),
     Table("relay_ledger", tables.LEDGER, ("at", "request_id")),
     Table("relay_bodies", tables.BODIES, ("at", "request_id"), page=10),  # of megabytes each
-    Table("relay_sums", SUMS, SUMS[:GROUP_COLUMNS], changes=True),
+    Table("relay_hours", SUMS, SUMS[:GROUP_COLUMNS], changes=True),
+    Table("relay_days", SUMS, SUMS[:GROUP_COLUMNS], changes=True),
     Table("relay_marks", ("name", "value"), ("name",), changes=True),
 )
 

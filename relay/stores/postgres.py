@@ -31,6 +31,7 @@ from relay.stores.sums import (
     HOUR,
     OF_ROWS,
     SUMS,
+    TABLES,
     merged,
     parts,
     spent_bounds,
@@ -71,6 +72,18 @@ _ADDED = ", ".join(
     f"sum({OF_ROWS.get(name) or f'coalesce({name}, 0)'})" for name in SUMS[GROUP_COLUMNS:]
 )
 
+
+def _add(span: int) -> str:
+    """Adds what is new to the sums of a span."""
+    table, group = TABLES[span], ", ".join(SUMS[:GROUP_COLUMNS])
+    return f"""INSERT INTO {table} ({", ".join(SUMS)})
+SELECT floor(at / {span})::int8 * {span}, key_id, team_id, model_served, upstream, {_ADDED}
+FROM fresh GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+ON CONFLICT ({group}) DO UPDATE SET
+{", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in SUMS[GROUP_COLUMNS:])}
+"""  # noqa: S608 - names of ours
+
+
 APPEND = f"""
 WITH fresh AS (
     INSERT INTO relay_ledger ({", ".join(tables.LEDGER)})
@@ -78,14 +91,10 @@ WITH fresh AS (
     AS given ({", ".join(f"value{place}" for place in _PLACES)})
     ON CONFLICT (at, request_id) DO NOTHING
     RETURNING *
-)
-INSERT INTO relay_sums ({", ".join(SUMS)})
-SELECT length, floor(at / length)::int8 * length, key_id, team_id, model_served, upstream, {_ADDED}
-FROM fresh, (VALUES ({HOUR}), ({DAY})) AS spans (length)
-GROUP BY 1, 2, 3, 4, 5, 6
-ORDER BY 1, 2, 3, 4, 5, 6
-ON CONFLICT ({", ".join(SUMS[:GROUP_COLUMNS])}) DO UPDATE SET
-{", ".join(f"{name} = relay_sums.{name} + excluded.{name}" for name in SUMS[GROUP_COLUMNS:])}
+),
+hours AS (
+{_add(HOUR)})
+{_add(DAY)}
 """  # noqa: S608 - names of ours
 
 ADD_BODIES = f"""

@@ -9,7 +9,7 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from relay.stores import tables
 from relay.stores.fitting import fitting
@@ -24,9 +24,11 @@ from relay.stores.records import (
 )
 from relay.stores.sqlite_file import SqliteFile
 from relay.stores.sums import (
+    DAY,
     GROUP_COLUMNS,
     HOUR,
     SUMS,
+    TABLES,
     chunks,
     merged,
     parts,
@@ -73,17 +75,13 @@ class SqliteStore:
         self, *, limit: int, before: float | None = None, key_id: str | None = None
     ) -> list[LedgerRow]:
         """The latest requests, newest first."""
-        where: str
-        arguments: tuple[object, ...]
-        where, arguments = "at < ?", (_or_ever(before), limit)
-        if key_id is not None:
-            where, arguments = f"key_id = ? AND {where}", (key_id, *arguments)
-        sql = (
-            f"SELECT {', '.join(tables.LEDGER)} FROM relay_ledger"  # noqa: S608 - names of ours
-            f" WHERE {where} ORDER BY at DESC LIMIT ?"
-        )
-        rows = await self._reports.run(lambda connection: _all(connection, sql, arguments))
-        return [tables.ledger_row_of(row) for row in rows]
+
+        def read(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            if key_id is None:
+                return _rows(connection, "at < ?", [_or_ever(before)], limit)
+            return _rows_of_key(connection, key_id, _or_ever(before), limit)
+
+        return [tables.ledger_row_of(row) for row in await self._reports.run(read)]
 
     async def spent(self, since: Mapping[str, float]) -> dict[str, int]:
         """Nano-dollars that each key or team (by id) has spent since its time."""
@@ -187,7 +185,7 @@ class SqliteStore:
             if count < EXPIRED_AT_ONCE:
                 return removed
 
-    async def _read(self, sql: str, arguments: Sequence[object]) -> list[tuple[object, ...]]:
+    async def _read(self, sql: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
         return await self._file.run(lambda connection: _all(connection, sql, arguments))
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -213,7 +211,8 @@ def _append(
             row for row in rows if _insert(connection, "relay_ledger", tables.LEDGER, [row], known)
         ]
     connection.execute("RELEASE rows")
-    _insert(connection, "relay_sums", SUMS, summed(rows), ADD)
+    for span, sums in summed(rows).items():
+        _insert(connection, TABLES[span], SUMS, sums, ADD)
     _insert(connection, "relay_bodies", tables.BODIES, bodies, known)
 
 
@@ -239,6 +238,43 @@ def _insert(
         )
         changed += connection.execute(sql, [value for row in chunk for value in row]).rowcount
     return changed
+
+
+def _rows(
+    connection: sqlite3.Connection, where: str, arguments: Sequence[object], limit: int
+) -> list[tuple[Any, ...]]:
+    sql = (
+        f"SELECT {', '.join(tables.LEDGER)} FROM relay_ledger"  # noqa: S608 - names of ours
+        f" WHERE {where} ORDER BY at DESC LIMIT ?"
+    )
+    return _all(connection, sql, (*arguments, limit))
+
+
+def _rows_of_key(
+    connection: sqlite3.Connection, key_id: str, before: float, limit: int
+) -> list[tuple[Any, ...]]:
+    """Rows have no index by key; the sums tell in which hours there are some."""
+    days = _all(
+        connection,
+        "SELECT DISTINCT begins_at FROM relay_days"
+        " WHERE key_id = ? AND begins_at < ? AND begins_at + ? > ? ORDER BY 1 DESC",
+        (key_id, before, DAY, _rows_begin_at(connection)),
+    )
+    found: list[tuple[Any, ...]] = []
+    for (day,) in days:
+        hours = ", ".join(str(hour) for hour in range(day, day + DAY, HOUR))
+        for (hour,) in _all(
+            connection,
+            f"SELECT DISTINCT begins_at FROM relay_hours"  # noqa: S608 - numbers of ours
+            f" WHERE begins_at IN ({hours}) AND key_id = ? ORDER BY 1 DESC",
+            (key_id,),
+        ):
+            bounds = (hour, min(hour + HOUR, before), key_id)
+            left = limit - len(found)
+            found += _rows(connection, "at >= ? AND at < ? AND key_id = ?", bounds, left)
+            if len(found) >= limit:
+                return found
+    return found
 
 
 def _put(
@@ -269,7 +305,7 @@ def _mark(connection: sqlite3.Connection, name: str) -> float:
 
 def _all(
     connection: sqlite3.Connection, sql: str, arguments: Sequence[object]
-) -> list[tuple[object, ...]]:
+) -> list[tuple[Any, ...]]:
     return connection.execute(sql, arguments).fetchall()
 
 

@@ -83,8 +83,6 @@ CREATE TABLE relay_ledger (
     PRIMARY KEY (at, request_id)
 ) WITHOUT ROWID;
 
-CREATE INDEX relay_ledger_by_key ON relay_ledger (key_id, at);
-
 CREATE TABLE relay_bodies (
     at DOUBLE PRECISION NOT NULL,
     request_id TEXT NOT NULL,
@@ -94,8 +92,7 @@ CREATE TABLE relay_bodies (
     PRIMARY KEY (at, request_id)
 );
 
-CREATE TABLE relay_sums (
-    span INTEGER NOT NULL,
+CREATE TABLE relay_hours (
     begins_at BIGINT NOT NULL,
     key_id TEXT NOT NULL,
     team_id TEXT NOT NULL,
@@ -111,12 +108,31 @@ CREATE TABLE relay_sums (
     cost_nano BIGINT NOT NULL,
     unpriced BIGINT NOT NULL,
     duration_s DOUBLE PRECISION NOT NULL,
-    PRIMARY KEY (span, begins_at, key_id, team_id, model, upstream)
+    PRIMARY KEY (begins_at, key_id, team_id, model, upstream)
 ) WITHOUT ROWID;
 
-CREATE INDEX relay_sums_by_key ON relay_sums (key_id, span, begins_at);
+CREATE TABLE relay_days (
+    begins_at BIGINT NOT NULL,
+    key_id TEXT NOT NULL,
+    team_id TEXT NOT NULL,
+    model TEXT NOT NULL,
+    upstream TEXT NOT NULL,
+    requests BIGINT NOT NULL,
+    errors BIGINT NOT NULL,
+    prompt_tokens BIGINT NOT NULL,
+    completion_tokens BIGINT NOT NULL,
+    cached_tokens BIGINT NOT NULL,
+    reasoning_tokens BIGINT NOT NULL,
+    audio_tokens BIGINT NOT NULL,
+    cost_nano BIGINT NOT NULL,
+    unpriced BIGINT NOT NULL,
+    duration_s DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (begins_at, key_id, team_id, model, upstream)
+) WITHOUT ROWID;
 
-CREATE INDEX relay_sums_by_team ON relay_sums (team_id, span, begins_at) WHERE team_id <> '';
+CREATE INDEX relay_days_by_key ON relay_days (key_id, begins_at);
+
+CREATE INDEX relay_days_by_team ON relay_days (team_id, begins_at) WHERE team_id <> '';
 
 INSERT INTO relay_marks (name, value) VALUES ('revision', 0), ('rows_begin_at', 0);
 

@@ -33,6 +33,7 @@ def test_upgrade_takes_another_configuration_or_database(relay: Program, tmp_pat
         (["--database-url", "env:NOT_SET"], 2, "--database-url: the environment variable NOT_SET"),
         (["--database-url", "sqlite:////nowhere/relay.db"], 1, "/nowhere/relay.db cannot be open"),
         (["--config", "missing.toml"], 1, "missing.toml"),
+        (["--database-url", "none"], 1, "nothing is kept here"),
     ],
 )
 def test_what_is_wrong_is_told_in_a_sentence(

@@ -53,6 +53,20 @@ class TestRows:
         assert await store.recent(limit=3) == rows[:6:-1]
         assert await store.recent(limit=3, before=rows[7].at) == rows[6:3:-1]
         assert await store.recent(limit=2, key_id="key-1") == [rows[9], rows[7]]
+        assert await store.recent(limit=2, key_id="key-1", before=rows[7].at) == [rows[5], rows[3]]
+        assert await store.recent(limit=9, key_id="nobody") == []
+
+    async def test_the_latest_of_a_key_are_found_however_far_apart(self, store: Store):
+        times = [MONDAY + step * 17 * HOUR + step for step in range(40)]
+        await store.append([row(at, key_id="rare") for at in times])
+        await store.append([row(MONDAY + step * 600) for step in range(5000)])
+        found = await store.recent(limit=30, key_id="rare")
+        assert [one.at for one in found] == times[:9:-1]
+        found = await store.recent(limit=99, key_id="rare", before=times[20])
+        assert [one.at for one in found] == times[19::-1]
+        await store.expire(rows_before=MONDAY + 9.5 * DAY, bodies_before=0)
+        kept = [at for at in times if at >= MONDAY + 9.5 * DAY]
+        assert [one.at for one in await store.recent(limit=99, key_id="rare")] == kept[::-1]
 
     async def test_nothing_to_keep_is_fine(self, store: Store):
         await store.append([])

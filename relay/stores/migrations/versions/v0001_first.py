@@ -5,7 +5,14 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
-SUMS = """
+SUMS = (
+    """
+CREATE TABLE {table} (
+    begins_at BIGINT NOT NULL,
+    key_id TEXT NOT NULL,
+    team_id TEXT NOT NULL,
+    model TEXT NOT NULL,
+    upstream TEXT NOT NULL,
     requests BIGINT NOT NULL,
     errors BIGINT NOT NULL,
     prompt_tokens BIGINT NOT NULL,
@@ -15,7 +22,23 @@ SUMS = """
     audio_tokens BIGINT NOT NULL,
     cost_nano BIGINT NOT NULL,
     unpriced BIGINT NOT NULL,
-    duration_s DOUBLE PRECISION NOT NULL"""
+    duration_s DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (begins_at, key_id, team_id, model, upstream)
+){clustered}{room}""",
+)
+
+# Few sums of a day are new: an index costs little. For hours and for rows it would be most of what
+# a row costs, as each goes to another page of it.
+OF_DAYS = (
+    "CREATE INDEX relay_days_by_key ON relay_days (key_id, begins_at)",
+    "CREATE INDEX relay_days_by_team ON relay_days (team_id, begins_at) WHERE team_id <> ''",
+)
+
+# Here many relays write, and the server pays; an hour may hold 60 million rows.
+POSTGRES_ONLY = (
+    "CREATE INDEX relay_ledger_by_key ON relay_ledger (key_id, at)",
+    "CREATE INDEX relay_ledger_by_team ON relay_ledger (team_id, at) WHERE team_id <> ''",
+)
 
 TABLES = (
     """
@@ -68,7 +91,7 @@ CREATE TABLE relay_acts (
     PRIMARY KEY (at, id)
 ){clustered}""",
     # Ordered by time, as rows come in and go: each write is at the end, each removal at the
-    # beginning. A team's rows are asked for within one hour only, so they have no index.
+    # beginning.
     """
 CREATE TABLE relay_ledger (
     at DOUBLE PRECISION NOT NULL,
@@ -96,7 +119,6 @@ CREATE TABLE relay_ledger (
     duration_s DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (at, request_id)
 ){clustered}""",
-    "CREATE INDEX relay_ledger_by_key ON relay_ledger (key_id, at)",
     """
 CREATE TABLE relay_bodies (
     at DOUBLE PRECISION NOT NULL,
@@ -106,20 +128,12 @@ CREATE TABLE relay_bodies (
     response {bytes} NOT NULL,
     PRIMARY KEY (at, request_id)
 )""",
-    """
-CREATE TABLE relay_sums (
-    span INTEGER NOT NULL,
-    begins_at BIGINT NOT NULL,
-    key_id TEXT NOT NULL,
-    team_id TEXT NOT NULL,
-    model TEXT NOT NULL,
-    upstream TEXT NOT NULL,"""
-    + SUMS
-    + """,
-    PRIMARY KEY (span, begins_at, key_id, team_id, model, upstream)
-){clustered}{room}""",
-    "CREATE INDEX relay_sums_by_key ON relay_sums (key_id, span, begins_at)",
-    "CREATE INDEX relay_sums_by_team ON relay_sums (team_id, span, begins_at) WHERE team_id <> ''",
+    *(
+        statement.replace("{table}", table)
+        for table in ("relay_hours", "relay_days")
+        for statement in SUMS
+    ),
+    *OF_DAYS,
     "INSERT INTO relay_marks (name, value) VALUES ('revision', 0), ('rows_begin_at', 0)",
 )
 
@@ -132,6 +146,7 @@ WORDS = {
 
 def upgrade() -> None:
     """Make the tables."""
-    words = WORDS[op.get_context().dialect.name]
-    for statement in TABLES:
+    dialect = op.get_context().dialect.name
+    words = WORDS[dialect]
+    for statement in (*TABLES, *(POSTGRES_ONLY if dialect == "postgresql" else ())):
         op.execute(statement.format(**words).strip())
