@@ -17,7 +17,7 @@ from relay.local import (
     is_chosen,
     is_needed,
     may_be_needed,
-    open_local,
+    open_locals,
 )
 from relay.routing import LOCAL
 from relay.settings import Settings, SettingsError, UpstreamSettings
@@ -102,7 +102,7 @@ def open_backends(
         elif given is not None:
             local = as_backend(given, settings)
         else:
-            local = open_local(settings.local, settings)
+            local = open_locals(settings)
         chosen = is_given or is_chosen(settings)
         standby = Standby(local, chosen=chosen, needed=is_needed(settings))
     return Backends(upstreams, standby, marks)

@@ -36,6 +36,7 @@ from relay.keys import (
     open_issuers,
 )
 from relay.ledger import NO_LEDGER, Book
+from relay.local import states
 from relay.prices import Prices, PriceTable
 from relay.probing import Probing
 from relay.routing import LOCAL, Router
@@ -181,6 +182,12 @@ class Built:
             token_secret=b"" if secret is None else secret.get_secret_value().encode(),
         )
 
+    def local_states(self) -> dict[str, str]:
+        """How each local model does while the relay serves from them: `loaded`, `loading 40 %`."""
+        if self.router.serving != LOCAL or self._local is None:
+            return {}
+        return {card.id: states.of_card(card) for card in self._local.cards()}
+
     def _build(self) -> Cors:
         settings = self.settings
         keyring = self._keyring()
@@ -228,7 +235,7 @@ class Built:
         app.include_router(models.router(self.presence))
         longest_s = settings.longest_token_s
         app.include_router(client_secrets_router(keyring, self.presence, longest_s=longest_s))
-        app.include_router(pages_router(self.state, lambda: self.router.serving))
+        app.include_router(pages_router(self.state, lambda: self.router.serving, self.local_states))
         if settings.admin_key is not None:
             acts = Acts(self.presence, self._store)
             app.include_router(admin_router(self.switch, acts))

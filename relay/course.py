@@ -25,7 +25,7 @@ import orjson
 from tenacity import RetryCallState, wait_exponential_jitter
 
 from relay.errors import BackendError, NothingSent, UpstreamStatus
-from relay.routing import CHAT, LOCAL, Route, Router, Target
+from relay.routing import LOCAL, Route, Router, Target
 from relay.types import Call
 from relay.upstream.headers import retry_after_s
 from relay.verdict import BUSY
@@ -129,7 +129,9 @@ class Course:
 
     def _moves_local(self) -> bool:
         """Whether the relay went over to the local model meanwhile, which then answers."""
-        if self._asked_locally or self.router.serving != LOCAL or self.call.path != CHAT:
+        if self._asked_locally or self.router.serving != LOCAL:
+            return False
+        if not self.router.answers_locally(self.call.path):
             return False
         self.left = deque(self.router.local_route().targets)
         return self._next()

@@ -30,7 +30,7 @@ from relay.local import (
     is_chosen,
     is_needed,
     may_be_needed,
-    open_local,
+    open_locals,
 )
 from relay.local.frames import of_failure
 from relay.local.host import Host
@@ -238,7 +238,7 @@ def _work(
 ) -> None:
     """What the process does, from its first to its last moment."""
     logs.configure(settings.log_level, settings.log_format)
-    backend = open_local(settings.local, settings) if given is None else as_backend(given, settings)
+    backend = open_locals(settings) if given is None else as_backend(given, settings)
     asyncio.run(_host(backend, listener, on_serving))
 
 

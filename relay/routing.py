@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 
 from relay.errors import ModelNotFound, NoUpstream
 from relay.health import Health
+from relay.local import paths_of
 from relay.policies import Policy, first, load_policy
 from relay.settings import (
     BreakerSettings,
@@ -32,7 +33,6 @@ LOCAL = "local"
 """The name of the local target, in `x-relay-upstream` and in the logs."""
 
 CHAT = "chat/completions"
-"""The one path that a local model answers."""
 
 REMEMBERED_NAMES = 1000
 """How many names that a pattern matched are remembered."""
@@ -81,9 +81,13 @@ class Route:
             targets = self.policy(targets, call) or targets
         everyone = [*targets, *self.fallback]
         if not anywhere:
-            everyone = [target for target in everyone if target.name != LOCAL]
+            everyone = [
+                target
+                for target in everyone
+                if target.name != LOCAL or answers(target.backend, call.path)
+            ]
             if not everyone:
-                raise NoUpstream("The local model answers chat completions only.")
+                raise NoUpstream("The local model does not answer such calls.")
         asked = [target for target in everyone if target.health.admits]
         return asked or [min(everyone, key=lambda target: target.health.opens_in_s)]
 
@@ -162,6 +166,11 @@ class Router:
         for model in (*self._models.exact.values(), *(m for _, m in self._models.patterns)):
             load_policy(model.settings.policy)
         self._unnamed: dict[str, Route] = {}
+
+    def answers_locally(self, path: str) -> bool:
+        """Whether there is a local model that answers calls to that path."""
+        local = self._backends.get(LOCAL)
+        return local is not None and answers(local, path)
 
     @property
     def named(self) -> bool:
@@ -252,6 +261,11 @@ class Router:
     def _breaker(self, name: str) -> BreakerSettings:
         upstream = self._settings.get(name)
         return BreakerSettings() if upstream is None else upstream.breaker
+
+
+def answers(local: Backend, path: str) -> bool:
+    """Whether that local model answers calls to that path."""
+    return path.partition("?")[0] in paths_of(local)
 
 
 def overlaid(limits: TimeLimits, by: SomeTimeouts) -> TimeLimits | None:

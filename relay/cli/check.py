@@ -28,7 +28,7 @@ from relay.errors import (
     UpstreamStatus,
     UpstreamTimeout,
 )
-from relay.local import open_local
+from relay.local import installed_plugins, open_locals
 from relay.prices import Prices
 from relay.settings import (
     Settings,
@@ -79,15 +79,25 @@ def _read(settings: Settings) -> Iterator[Finding]:
         yield Finding("settings", variable(name), "note", "does nothing in this version")
     yield Finding("door", f"{address(settings)}/v1", "ok", f"for {admission(settings)}")
     yield _ledger(settings)
+    yield from _local(settings)
+
+
+def _local(settings: Settings) -> Iterator[Finding]:
+    for name in installed_plugins():
+        yield Finding("plug-in", name, "ok", f"installed; {variable('local')}={name} takes it")
     if not needs_local(settings):
         return
+    specs = {one.id: one.backend for one in settings.local_models}
     try:
-        local = open_local(settings.local, settings)
+        local = open_locals(settings)
     except SettingsError as exc:
         yield Finding("local", settings.local or "", "wrong", str(exc))
         return
-    names = ", ".join(card.id for card in local.cards())
-    yield Finding("local", settings.local or "(default)", "ok", f"{names}; not loaded")
+    for card in local.cards():
+        where = specs.get(card.id) or settings.local or "(default)"
+        yield Finding("local", where, "ok", f"{card.id}; not loaded")
+    for asked, model in settings.local_map.items():
+        yield Finding("local", asked, "ok", f"answered by {model}")
 
 
 def _ledger(settings: Settings) -> Finding:

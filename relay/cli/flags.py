@@ -54,6 +54,27 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("local_parallel", "2", "local requests answered at once; more wait their turn"),
         Flag("local_threads", "0", "threads of the local engine; 0: one per core"),
         Flag(
+            "local_waiting",
+            "100",
+            "local requests that may wait for their turn; more are told to come back",
+        ),
+        Flag(
+            "local_overflow",
+            "error",
+            "a conversation longer than the local context is refused (error), or loses its oldest"
+            " turns (trim)",
+        ),
+        Flag(
+            "local_idle_s",
+            "0",
+            "seconds without a request after which a local model is unloaded; 0: never",
+        ),
+        Flag(
+            "local_memory_mb",
+            "0",
+            "memory that all local models may use; 0: what the machine has",
+        ),
+        Flag(
             "default_model",
             "",
             "model asked when a client names none, as classic WebSocket frames do"

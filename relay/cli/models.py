@@ -8,6 +8,7 @@ from rich.text import Text
 from relay.cli.endpoint import explain, list_models, open_endpoint
 from relay.cli.terminal import fail, print_table, printable, say
 from relay.errors import BackendError
+from relay.local.states import in_words
 from relay.types import Backend
 
 
@@ -26,5 +27,10 @@ async def _show(backend: Backend, url: str, *, as_json: bool) -> None:
     if as_json:
         say(json.dumps(cards, indent=2) + "\n")
         return
+    head = ["model", "owner"]
     rows = [[card["id"], str(card.get("owned_by", ""))] for card in cards]
-    print_table(["model", "owner"], [[Text(printable(cell)) for cell in row] for row in rows])
+    if any("status" in card for card in cards):  # local models, which may have to be loaded
+        head.append("state")
+        for row, card in zip(rows, cards, strict=True):
+            row.append(in_words(card["status"]) if "status" in card else "")
+    print_table(head, [[Text(printable(cell)) for cell in row] for row in rows])

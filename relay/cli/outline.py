@@ -1,5 +1,6 @@
 """What a configuration amounts to: where the relay is, who may call it, whether it has a model."""
 
+from relay.local import is_chosen
 from relay.settings import Settings, is_loopback
 
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never bound
@@ -33,8 +34,7 @@ def serves_locally(settings: Settings) -> bool:
 
 def steps_in(settings: Settings) -> bool:
     """Whether the local model answers while the network is away: one that was chosen."""
-    chosen = "local" in settings.model_fields_set
-    return settings.mode == "auto" and chosen and bool(settings.all_upstreams())
+    return settings.mode == "auto" and is_chosen(settings) and bool(settings.all_upstreams())
 
 
 def needs_local(settings: Settings) -> bool:

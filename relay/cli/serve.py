@@ -9,7 +9,7 @@ from relay import __version__
 from relay.app import serve
 from relay.cli.outline import address, admission, serves_locally, steps_in
 from relay.cli.terminal import fail, note
-from relay.local import LocalBackend, open_local, opens_lightly
+from relay.local import LocalBackend, open_locals, opens_lightly
 from relay.reload import Sources, held
 from relay.settings import Settings, SettingsError, variable
 from relay.workers import WorkerFailed
@@ -22,9 +22,9 @@ def run(flags: dict[str, Any], config: str | None) -> None:
         with held():  # opening a model may take its time
             settings = sources.load()
             # With workers, what takes memory to open is opened once, in the process that has it.
-            here = settings.workers == 1 or opens_lightly(settings.local)
+            here = settings.workers == 1 or opens_lightly(settings)
             there = serves_locally(settings) and here
-            local = open_local(settings.local, settings) if there else None
+            local = open_locals(settings) if there else None
             _listen(settings, local, sources)
     except SettingsError as exc:
         fail(str(exc), code=2)
@@ -56,7 +56,8 @@ def _announce(settings: Settings, local: LocalBackend | None) -> None:
     note(f"relay {__version__} on {address(settings)}/v1", style="bold")
     note(f"  serves from {source}", style="")
     if steps_in(settings):
-        note(f"  while the network is away from the local model {settings.local}", style="")
+        name = settings.local or settings.local_models[0].id
+        note(f"  while the network is away from the local model {name}", style="")
     note(f"  for {admission(settings)}", style="")
     note(f"  {_curl(settings, local)}", style="")
     for name in settings.unused():

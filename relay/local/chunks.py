@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from relay.errors import RouteNotFound
 from relay.schema import (
@@ -27,6 +27,7 @@ from relay.schema import (
 )
 from relay.types import Call, Completion, RawHeaders
 
+CHAT = "chat/completions"
 DONE = b"data: [DONE]\n\n"
 EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 JSON = (b"content-type", b"application/json")
@@ -43,9 +44,14 @@ def read_chat_call(call: Call) -> ChatCompletionRequest:
         RouteNotFound: the call is for something else than chat completions.
         InvalidRequest: the request is wrong; `param` names the field.
     """
-    if call.path != "chat/completions":
-        raise RouteNotFound(f"The local model does not serve '{call.path}'.")
+    if call.path != CHAT:
+        raise not_served(call)
     return read_chat_request(call.payload)
+
+
+def not_served(call: Call) -> RouteNotFound:
+    """What is told of a path that a local model has no answer for."""
+    return RouteNotFound(f"The local model does not serve '{call.path}'.")
 
 
 def opening(index: int) -> StreamChoice:
@@ -63,9 +69,77 @@ def ending(index: int, finish_reason: str) -> StreamChoice:
     return StreamChoice(index=index, delta=DeltaMessage(), finish_reason=finish_reason)
 
 
+def tool_calls(index: int, place: int, name: str, arguments: str) -> StreamChoice:
+    """A part of an answer: one whole tool call, the `place`-th of it."""
+    call = {
+        "index": place,
+        "id": f"call_{uuid.uuid4().hex[:24]}",
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+    delta = DeltaMessage.model_validate({"tool_calls": [call]})
+    return StreamChoice(index=index, delta=delta, finish_reason=None)
+
+
 def utf8(text: str) -> str:
     """The text as UTF-8 can carry it: a lone surrogate becomes a question mark."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+class Form(Protocol):
+    """How the parts of one answer are written."""
+
+    usage_wanted: bool
+
+    def event(self, part: Part) -> bytes:
+        """One part, as a server-sent event."""
+        ...
+
+    async def collect(self, parts: AsyncIterator[Part]) -> Completion:
+        """All of them, as one body."""
+        ...
+
+
+class ChatForm:
+    """Chat completions."""
+
+    def __init__(self, request: ChatCompletionRequest) -> None:
+        options = request.stream_options
+        self.usage_wanted = bool(options and options.include_usage)
+        self._head = Head.new("chatcmpl", request.model)
+
+    def event(self, part: Part) -> bytes:
+        """One part, as a server-sent event."""
+        if isinstance(part, Usage):
+            chunk = self._response("chat.completion.chunk", choices=[], usage=part)
+        else:
+            chunk = self._response("chat.completion.chunk", choices=[part])
+        return f"data: {chunk.wire()}\n\n".encode()
+
+    async def collect(self, parts: AsyncIterator[Part]) -> Completion:
+        """The whole answer, made of what would have been its stream."""
+        answers: dict[int, _Whole] = {}
+        rest: dict[str, Any] = {}
+        async for part in parts:
+            if isinstance(part, Usage):
+                rest["usage"] = part
+            else:
+                answers.setdefault(part.index, _Whole()).add(part)
+        choices = [answers[index].choice(index) for index in sorted(answers)]
+        response = self._response("chat.completion", choices=choices, **rest)
+        return Completion(200, (JSON,), response.wire().encode())
+
+    def _response(self, kind: str, **fields: Any) -> ChatCompletionResponse:
+        head = self._head
+        return ChatCompletionResponse.model_validate(
+            {
+                "id": head.id,
+                "created": head.created,
+                "model": head.model,
+                "object": kind,
+                **fields,
+            }
+        )
 
 
 class StreamedAnswer:
@@ -74,53 +148,26 @@ class StreamedAnswer:
     status = 200
     headers: RawHeaders = (EVENT_STREAM,)
 
-    def __init__(
-        self, request: ChatCompletionRequest, first: Part, rest: AsyncIterator[Part]
-    ) -> None:
-        options = request.stream_options
-        self._usage_wanted = bool(options and options.include_usage)
-        self._head = _Head.new(request.model)
+    def __init__(self, form: Form, first: Part, rest: AsyncIterator[Part]) -> None:
+        self._form = form
         self._first = first
         self._rest = rest
 
     @classmethod
-    async def begin(
-        cls, request: ChatCompletionRequest, parts: AsyncIterator[Part]
-    ) -> "StreamedAnswer":
+    async def begin(cls, form: Form, parts: AsyncIterator[Part]) -> "StreamedAnswer":
         """Wait for the first part; what goes wrong before it is raised here."""
-        return cls(request, await anext(parts), parts)
+        return cls(form, await anext(parts), parts)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._event(self._first)
+        yield self._form.event(self._first)
         async for part in self._rest:
-            if self._usage_wanted or not isinstance(part, Usage):
-                yield self._event(part)
+            if self._form.usage_wanted or not isinstance(part, Usage):
+                yield self._form.event(part)
         yield DONE
-
-    def _event(self, part: Part) -> bytes:
-        if isinstance(part, Usage):
-            chunk = self._head.response("chat.completion.chunk", choices=[], usage=part)
-        else:
-            chunk = self._head.response("chat.completion.chunk", choices=[part])
-        return f"data: {chunk.wire()}\n\n".encode()
-
-
-async def collect(request: ChatCompletionRequest, parts: AsyncIterator[Part]) -> Completion:
-    """The whole answer, made of what would have been its stream."""
-    answers: dict[int, _Whole] = {}
-    rest: dict[str, Any] = {}
-    async for part in parts:
-        if isinstance(part, Usage):
-            rest["usage"] = part
-        else:
-            answers.setdefault(part.index, _Whole()).add(part)
-    choices = [answers[index].choice(index) for index in sorted(answers)]
-    response = _Head.new(request.model).response("chat.completion", choices=choices, **rest)
-    return Completion(200, (JSON,), response.wire().encode())
 
 
 @dataclass(frozen=True, slots=True)
-class _Head:
+class Head:
     """What all chunks of one answer have in common."""
 
     id: str
@@ -128,19 +175,8 @@ class _Head:
     model: str
 
     @classmethod
-    def new(cls, model: str) -> "_Head":
-        return cls(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), utf8(model))
-
-    def response(self, kind: str, **fields: Any) -> ChatCompletionResponse:
-        return ChatCompletionResponse.model_validate(
-            {
-                "id": self.id,
-                "created": self.created,
-                "model": self.model,
-                "object": kind,
-                **fields,
-            }
-        )
+    def new(cls, prefix: str, model: str) -> "Head":
+        return cls(f"{prefix}-{uuid.uuid4().hex}", int(time.time()), utf8(model))
 
 
 @dataclass(slots=True)

@@ -40,9 +40,15 @@ class Feed(Generic[Item]):
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
         self._failure: RelayError | None = None
-        self.closed = False
+        self.left = threading.Event()
+        """Set when nobody listens any more; for a thread that has to wait for something."""
         # A daemon: a model that is stuck must not keep the process from exiting.
         threading.Thread(target=self._run, name="relay-local", daemon=True).start()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody listens any more."""
+        return self.left.is_set()
 
     def put(self, item: Item) -> bool:
         """Hand an item over, from the thread; False when nobody listens any more."""
@@ -72,7 +78,7 @@ class Feed(Generic[Item]):
 
     async def aclose(self) -> None:
         """Stop listening, and wait until the thread has ended."""
-        self.closed = True
+        self.left.set()
         self._room.release()
         await self._ended.wait()
 
@@ -96,7 +102,7 @@ class Feed(Generic[Item]):
         try:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:  # the loop is closed, and with it whoever was reading
-            self.closed = True
+            self.left.set()
 
 
 def _failure(exc: BaseException) -> BackendError:

@@ -10,13 +10,12 @@ A frame is its kind (a byte), the length of what follows (four), and that: JSON,
 
 import asyncio
 import struct
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from relay import errors
-from relay.errors import BackendError, RelayError
+from relay.errors import BackendError, RelayError, UpstreamStatus
 from relay.types import Call, RawHeaders
 
 CALL, BODY, WATCH = b"c", b"b", b"w"
@@ -30,9 +29,7 @@ _PREFIX = struct.Struct(">cI")
 _ERRORS = {
     name: kind
     for name, kind in vars(errors).items()
-    if isinstance(kind, type)
-    and issubclass(kind, RelayError)
-    and kind is not errors.UpstreamStatus  # a local model has no upstream
+    if isinstance(kind, type) and issubclass(kind, RelayError)
 }
 
 
@@ -98,13 +95,15 @@ def answer_of(head: bytes) -> tuple[int, RawHeaders]:
 
 def of_failure(error: RelayError) -> bytes:
     """What went wrong; the other side raises the same."""
-    told: Mapping[str, Any] = {
+    told: dict[str, Any] = {
         "kind": type(error).__name__,
         "message": error.message.encode("utf-8", "replace").decode(),
         "param": error.param,
         "code": error.code,
         "headers": [[n.decode("latin-1"), v.decode("latin-1")] for n, v in error.headers],
     }
+    if isinstance(error, UpstreamStatus):  # the echo fails as providers do
+        told |= {"status": error.status, "body": error.body.decode()}
     return of_json(FAILURE, told)
 
 
@@ -113,4 +112,6 @@ def failure_of(content: bytes) -> RelayError:
     told = orjson.loads(content)
     kind = _ERRORS.get(told["kind"], BackendError)
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in told["headers"]]
+    if kind is UpstreamStatus:
+        return UpstreamStatus(told["status"], headers=headers, body=told["body"].encode())
     return kind(told["message"], param=told["param"], code=told["code"], headers=headers)

@@ -11,14 +11,17 @@ from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from relay import history
 from relay.errors import InvalidRequest
+from relay.local.answering import Answering
 from relay.local.chunks import (
+    ChatForm,
+    Form,
     Part,
-    StreamedAnswer,
-    collect,
     content,
     ending,
     opening,
@@ -28,10 +31,11 @@ from relay.local.chunks import (
 from relay.local.detokenizer import Detokenizer
 from relay.local.feed import Feed
 from relay.local.hf_batch import Batcher, Row, Sampling
+from relay.local.model import Options
 from relay.local.stop import StopText
-from relay.local.turns import Turns
+from relay.local.turns import WAITING_LIMIT, Turns
 from relay.schema import ChatCompletionRequest, ModelCard, Usage
-from relay.types import Answer, Call, Completion
+from relay.types import Call
 
 UNKNOWN_CONTEXT = 10**9
 """For models that do not say how much they take."""
@@ -44,9 +48,19 @@ class HfOptions:
     context_tokens: int
     parallel: int
     threads: int = 0
+    waiting: int = WAITING_LIMIT
 
 
-class HfBackend:
+class FolderOptions(Options):
+    """The same as they stand in the configuration; the settings `local_*` are their defaults."""
+
+    context_tokens: Annotated[int, Field(ge=128)]
+    parallel: Annotated[int, Field(ge=1, le=64)]
+    threads: Annotated[int, Field(ge=0)]
+    waiting: Annotated[int, Field(ge=0)]
+
+
+class HfBackend(Answering):
     """Answers from a model that is loaded."""
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str, options: HfOptions) -> None:
@@ -65,7 +79,7 @@ class HfBackend:
             end_tokens=ends,
             places=options.parallel,
         )
-        self._turns = Turns(options.parallel)
+        self._turns = Turns(options.parallel, waiting_limit=options.waiting)
         self._created = int(time.time())
 
     def cards(self) -> Sequence[ModelCard]:
@@ -79,37 +93,14 @@ class HfBackend:
         """Always `ready`."""
         return "ready"
 
-    async def complete(self, call: Call) -> Completion:
-        """The whole answer.
-
-        Raises:
-            RouteNotFound, InvalidRequest: the call is nothing for this model.
-            Overloaded: too many requests wait already.
-            BackendError: the model failed (`local_model_failed`).
-        """
-        request = read_chat_call(call)
-        async with self._generate(request, call.payload) as parts:
-            return await collect(request, parts)
-
-    @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator[Answer]:
-        """The answer once its first token exists; leaving stops the model.
-
-        Raises:
-            As `complete`; after the first token, a failure comes out of the answer.
-        """
-        request = read_chat_call(call)
-        async with self._generate(request, call.payload) as parts:
-            yield await StreamedAnswer.begin(request, parts)
-
     async def aclose(self) -> None:
         """Stop every answer."""
         await self._turns.aclose()
 
     @asynccontextmanager
-    async def _generate(
-        self, request: ChatCompletionRequest, payload: Mapping[str, Any]
-    ) -> AsyncIterator[Feed[Part]]:
+    async def generate(self, call: Call) -> AsyncIterator[tuple[Form, AsyncIterator[Part]]]:
+        """The answer's form and its parts; leaving stops the model. Raises: as `Answering`."""
+        request, payload = read_chat_call(call), call.payload
         _check(request, self._parallel, self._words)
         rows: list[Row] = []
 
@@ -125,7 +116,7 @@ class HfBackend:
 
         async with self._turns.run(produce, places=request.n or 1) as feed:
             try:
-                yield feed
+                yield ChatForm(request), feed
             finally:
                 for row in rows:
                     row.leave()  # also wakes the thread, which may wait for its next token

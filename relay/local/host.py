@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from relay.errors import InternalError, RelayError
 from relay.local import frames
-from relay.local.model import LocalBackend
+from relay.local.model import LocalBackend, paths_of
 
 LOOK_S = 0.1
 """How often a model that is not ready yet is looked at."""
@@ -128,7 +128,13 @@ class Host:
         backend = self._backend
         cards = [card.model_dump(mode="json", exclude_unset=True) for card in backend.cards()]
         told = frames.of_json(
-            frames.STATE, {"name": backend.name, "state": backend.state(), "cards": cards}
+            frames.STATE,
+            {
+                "name": backend.name,
+                "state": backend.state(),
+                "cards": cards,
+                "paths": sorted(paths_of(backend)),
+            },
         )
         if self._watchers.get(writer) != told:
             self._watchers[writer] = told

@@ -1,238 +1,245 @@
 """GGUF models in this process, through xllamacpp (llama.cpp): `smollm2` and `llama:PATH.gguf`.
 
-    start() --thread--> engine         state(): loading -> ready, or why not
-    Call -> engine's body -> handle_chat_completions (thread) -> chunks -> parts -> our chunks
+Call -> EngineRequest -> a turn -> the loaded engine (thread) -> chunks -> parts -> our form
 
-While a file is being loaded the engine holds Python's lock, so the process is quiet for that time
-(0.3 to 1.5 s for the small model): a request that comes then is answered afterwards.
+llama_request.py   what the engine is asked        llama_engine.py    the engine itself
+llama_tools.py     tools: prompt and grammar       llama_chunks.py    what it says
+llama_fitting.py   what is too long                resident.py        when it is in memory
 """
 
-import asyncio
-import logging
-import secrets
-import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from relay.errors import InvalidRequest, NoUpstream
-from relay.local.chunks import Part, StreamedAnswer, collect, read_chat_call
-from relay.local.feed import CLOSED, Feed
-from relay.local.llama_chunks import ChunkReader, first_line
-from relay.local.llama_request import EngineRequest, build
+from pydantic import Field
+
+from relay.local.answering import Answering
+from relay.local.chunks import CHAT, ChatForm, Form, Part, not_served, read_chat_call
+from relay.local.completions import (
+    DEFAULT_TOKENS,
+    CompletionForm,
+    payload_of,
+    read_completion_request,
+)
+from relay.local.embeddings import embedding_answer, read_embedding_request
+from relay.local.feed import Feed
+from relay.local.llama_chunks import ChunkReader, TextReader
+from relay.local.llama_engine import LlamaEngine, Opening
+from relay.local.llama_fitting import trimmed, within_length
+from relay.local.llama_request import (
+    SAMPLING,
+    Ask,
+    EngineRequest,
+    build,
+    in_rounds,
+    limits_and_seed,
+)
+from relay.local.memory import Memory
+from relay.local.model import Options
+from relay.local.resident import Resident
 from relay.local.turns import Turns
-from relay.schema import ChatCompletionRequest, ModelCard
-from relay.types import Answer, Call, Completion
+from relay.schema import ModelCard
+from relay.types import Call, Completion
 
-BATCH_TOKENS = 128
-"""Prompt tokens computed in one go; between two of these a request can be cancelled."""
+COMPLETIONS = "completions"
+EMBEDDINGS = "embeddings"
 
-CACHE_MIB = 64
-"""Memory for the prompts of earlier requests; the engine's default is 8192."""
+_PATHS = (CHAT, COMPLETIONS, EMBEDDINGS)
 
-SILENT = -1
-"""The engine's verbosity at which it prints nothing."""
-
-LISTENER_THREADS = 1
-"""Threads for the engine's own listener, which nobody uses."""
-
-logger = logging.getLogger(__name__)
 Chunk = dict[str, Any]
+Vectors = tuple[list[list[float]], int]
 
 
-class LlamaBackend:
+class LlamaOptions(Options):
+    """What a GGUF model can be told; the settings `local_*` are its defaults."""
+
+    context_tokens: Annotated[int, Field(ge=128)] = 4096
+    parallel: Annotated[int, Field(ge=1, le=64)] = 2
+    threads: Annotated[int, Field(ge=0)] = 0
+    waiting: Annotated[int, Field(ge=0)] = 100
+    overflow: Literal["error", "trim"] = "error"
+    idle_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    chat_template: Path | None = None
+    """A Jinja file in place of the template in the GGUF file."""
+    tools: Literal["grammar", "template"] = "grammar"
+    """Who sees to tools: relay, which holds answers to a grammar, or the chat template."""
+    embeddings_only: bool = False
+    """The file is a model for embeddings: nothing else is answered."""
+
+
+class LlamaBackend(Answering):
     """Answers from a GGUF file. `context_tokens` is what each of `parallel` requests may use."""
 
     def __init__(
-        self, path: Path, *, name: str, context_tokens: int, parallel: int, threads: int = 0
+        self, path: Path, *, name: str, options: LlamaOptions, memory: Memory | None = None
     ) -> None:
         self.name = name
-        self._path = path
-        self._context_tokens = context_tokens
-        self._parallel = parallel
-        self._threads = threads
-        self._turns = Turns(parallel)
+        self.paths = frozenset([EMBEDDINGS] if options.embeddings_only else _PATHS)
+        self._options = options
+        self._turns = Turns(options.parallel, waiting_limit=options.waiting)
         self._created = int(time.time())
-        self._settled = asyncio.Event()
-        self._started = False
-        self._engine: Any = None
-        self._failure: str | None = None
+        opening = Opening(
+            path,
+            context_tokens=options.context_tokens,
+            parallel=options.parallel,
+            threads=options.threads,
+            chat_template=options.chat_template,
+        )
+        memory = memory or Memory()
+
+        def resident(opening: Opening) -> Resident:
+            return Resident(
+                name,
+                path,
+                weigh=opening.weigh,
+                open_engine=lambda: LlamaEngine(opening),
+                memory=memory,
+                idle_s=options.idle_s,
+            )
+
+        # An engine does one or the other well: for embeddings it reads a whole text in one batch.
+        self._embedder = resident(replace(opening, embeddings=True))
+        self._writer = self._embedder if options.embeddings_only else resident(opening)
 
     def cards(self) -> Sequence[ModelCard]:
-        """The model, under its name."""
-        return [ModelCard(id=self.name, object="model", created=self._created, owned_by="relay")]
+        """The model, under its name, and whether it is loaded."""
+        card = {
+            "id": self.name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "relay",
+            "status": self._writer.status(),
+        }
+        return [ModelCard.model_validate(card)]
 
     def start(self) -> None:
         """Begin to load the file in a thread."""
-        if self._started:
-            return
-        self._started = True
-        loop = asyncio.get_running_loop()
-        # No daemon: an exiting interpreter would end it inside the engine, which aborts then.
-        threading.Thread(target=self._load, args=(loop,), name="relay-load").start()
+        self._writer.start()
 
     def state(self) -> str:
-        """`loading` until the file is loaded, then `ready` or what is wrong with it."""
-        if self._failure is not None:
-            return self._failure
-        return "loading" if self._engine is None else "ready"
+        """`loading` until the file was loaded once, then `ready`; or what is wrong with it."""
+        return self._writer.state()
 
     async def complete(self, call: Call) -> Completion:
-        """The whole answer; waits for the file to be loaded.
-
-        Raises:
-            RouteNotFound, InvalidRequest: the call is nothing for this model.
-            NoUpstream: the file could not be loaded.
-            Overloaded: too many requests wait already.
-            BackendError: the engine failed (`local_model_failed`).
-        """
-        request = read_chat_call(call)
-        async with self._generate(request, call) as parts:
-            return await collect(request, parts)
-
-    @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator[Answer]:
-        """The answer once its first token exists; leaving stops the engine.
-
-        Raises:
-            As `complete`; after the first token, a failure comes out of the answer.
-        """
-        request = read_chat_call(call)
-        async with self._generate(request, call) as parts:
-            yield await StreamedAnswer.begin(request, parts)
+        """The whole answer; waits for the file to be loaded. Raises: as `generate`."""
+        if _path(call) == EMBEDDINGS:
+            return await self._embed(call)
+        return await super().complete(call)
 
     async def aclose(self) -> None:
         """Stop every answer, and give back the model."""
         ended = await self._turns.aclose()
-        if self._started:
-            await self._settled.wait()
-        self._failure = CLOSED
-        engine, self._engine = self._engine, None
-        if engine is not None and ended:
-            # Freeing the last reference joins the engine's threads: not on the event loop.
-            holder = [engine]
-            del engine
-            await asyncio.to_thread(holder.clear)
+        for resident in {self._writer, self._embedder}:
+            await resident.aclose(free=ended)
 
     @asynccontextmanager
-    async def _generate(
-        self, request: ChatCompletionRequest, call: Call
-    ) -> AsyncIterator[AsyncIterator[Part]]:
-        asked = build(request, call.payload, parallel=self._parallel)
+    async def generate(self, call: Call) -> AsyncIterator[tuple[Form, AsyncIterator[Part]]]:
+        """The answer's form and its parts; leaving stops the engine. Raises: as `Answering`."""
+        form, reader, asked = self._read(call)
 
-        def produce(feed: Feed[Chunk]) -> None:
-            _ask(self._engine, asked, feed)
+        def produce(feed: Feed[tuple[Chunk, Ask]]) -> None:
+            _run(self._writer.engine, self._fit(asked), feed)
 
-        turn = self._turns.run(produce, places=request.n or 1, ready=self._loaded)
-        async with turn as feed, aclosing(_read(feed, asked)) as parts:
-            yield parts
-
-    async def _loaded(self) -> None:
-        self.start()
-        await self._settled.wait()
-        if self._failure is not None:
-            raise NoUpstream(self._failure)
-
-    def _load(self, loop: asyncio.AbstractEventLoop) -> None:
-        failure: str | None = None
-        engine: Any = None
-        try:
-            engine = self._open()
-        except Exception as exc:  # the engine's, the linker's or Python's: the model cannot answer
-            logger.error("local_model_unloadable error=%s", type(exc).__name__)  # noqa: TRY400  # the engine's trace says nothing
-            failure = (
-                f"The model file {self._path.name} could not be loaded: it is missing, damaged or "
-                "no GGUF model that xllamacpp knows."
-            )
-        try:
-            loop.call_soon_threadsafe(self._settle, engine, failure)
-        except RuntimeError:  # the loop is closed: nobody is left to ask
-            logger.debug("local_model_unwanted")
-
-    def _settle(self, engine: Any, failure: str | None) -> None:
-        self._engine, self._failure = engine, failure
-        self._settled.set()
-
-    def _open(self) -> Any:
-        """Load the file; takes seconds."""
-        import xllamacpp  # noqa: PLC0415  # an optional extra of 34 MB: only its users load it
-
-        params = xllamacpp.CommonParams()
-        params.model.path = str(self._path)
-        params.n_ctx = self._context_tokens * self._parallel
-        params.n_parallel = self._parallel
-        params.n_batch = params.n_ubatch = BATCH_TOKENS
-        params.cache_ram_mib = CACHE_MIB
-        params.verbosity = SILENT
-        params.warmup = False
-        if self._threads:
-            params.cpuparams.n_threads = self._threads
-            params.cpuparams_batch.n_threads = self._threads
-        # It cannot be kept from listening on a port of the loopback, but nobody can use it.
-        params.api_keys = [secrets.token_hex(32)]
-        params.n_threads_http = LISTENER_THREADS
-        params.ui = False
-        params.endpoint_slots = False
-        params.cors_origins = "null"
-        engine = xllamacpp.Server(params)
-        # Warms it up, and proves that its loop runs: freed before that, the engine waits for ever.
-        engine.handle_completions({"prompt": " ", "n_predict": 1, "stream": True}, lambda _: False)
-        return engine
-
-
-def _ask(engine: Any, asked: EngineRequest, feed: Feed[Chunk]) -> None:
-    """Run one request to its end, or until nobody listens. Runs in a thread."""
-    began = False
-
-    def take(chunk: Chunk) -> bool:
-        """Called for each chunk; True stops the engine."""
-        nonlocal began
-        if "prompt_progress" in chunk:
-            return feed.closed
-        began = True
-        return not feed.put(chunk)
-
-    try:
-        engine.handle_chat_completions(_within_length(engine, asked), take)
-    except (ValueError, TypeError, RuntimeError) as exc:
-        # The engine's words for a request it cannot read, a schema or template it cannot use.
-        if began:
-            raise
-        raise InvalidRequest(
-            f"The local model cannot take this request: {first_line(str(exc))}"
-        ) from exc
-
-
-def _within_length(engine: Any, asked: EngineRequest) -> Chunk:
-    """The body with what `max_length` leaves for the answer, once the prompt's tokens are known."""
-    if asked.max_length is None:
-        return asked.body
-    counted: list[int] = []
-
-    def count(chunk: Chunk) -> bool:
-        if "prompt_progress" in chunk:
-            counted.append(chunk["prompt_progress"]["total"])
-        return True
-
-    engine.handle_chat_completions(asked.body, count)
-    if not counted:
-        return asked.body  # too long for the engine anyway, which will say so again
-    left = asked.max_length - counted[0]
-    if left < 1:
-        raise InvalidRequest(
-            f"The prompt has {counted[0]} tokens, which leaves nothing of 'max_length' "
-            f"({asked.max_length}) for an answer.",
-            param="max_length",
-            code="context_length_exceeded",
+        turn = self._turns.run(
+            produce,
+            places=asked.places,
+            ready=self._writer.acquire,
+            done=self._writer.release,
         )
-    return asked.body | {"max_tokens": min(left, asked.body.get("max_tokens", left))}
+        async with turn as feed, aclosing(_parts(feed, reader)) as parts:
+            yield form, parts
+
+    def _read(self, call: Call) -> tuple[Form, ChunkReader, EngineRequest]:
+        path = _path(call)
+        if path not in self.paths - {EMBEDDINGS}:
+            raise not_served(call)
+        if path == COMPLETIONS:
+            return self._read_completion(call)
+        request = read_chat_call(call)
+        asked = build(
+            request,
+            call.payload,
+            parallel=self._options.parallel,
+            own_tools=self._options.tools == "grammar",
+        )
+        return ChatForm(request), _chat_reader(asked), asked
+
+    def _read_completion(self, call: Call) -> tuple[Form, ChunkReader, EngineRequest]:
+        payload = payload_of(call)
+        request = read_completion_request(payload)
+        body = {
+            name: payload[name] for name in SAMPLING & payload.keys() if payload[name] is not None
+        }
+        body |= limits_and_seed(payload, [request.max_tokens or DEFAULT_TOKENS])
+        if request.logprobs is not None:
+            body["logprobs"] = max(1, request.logprobs)
+        count, parallel = request.n or 1, self._options.parallel
+        asks = [
+            ask
+            for place, prompt in enumerate(request.prompts())
+            for ask in in_rounds(body | {"prompt": prompt}, count, parallel, prompt=place)
+        ]
+        asked = EngineRequest(asks, chat=False, places=min(count, parallel))
+        return CompletionForm(request), TextReader(), asked
+
+    def _fit(self, asked: EngineRequest) -> EngineRequest:
+        """The request as this model can take it. Runs in a thread."""
+        engine = self._writer.engine
+        for param, schema in asked.schemas:
+            engine.check_schema(schema, param=param)
+        if asked.chat and self._options.overflow == "trim":
+            asked = trimmed(engine, asked, self._options.context_tokens)
+        return within_length(engine, asked)
+
+    async def _embed(self, call: Call) -> Completion:
+        request = read_embedding_request(payload_of(call))
+        inputs, at_once = request.inputs(), self._options.parallel
+
+        def produce(feed: Feed[Vectors]) -> None:
+            # A few at a time: between two of these who has left is noticed.
+            for first in range(0, len(inputs), at_once):
+                answer = self._embedder.engine.embed(inputs[first : first + at_once])
+                vectors = [one["embedding"] for one in answer["data"]]
+                if not feed.put((vectors, answer["usage"]["prompt_tokens"])):
+                    return
+
+        turn = self._turns.run(produce, ready=self._embedder.acquire, done=self._embedder.release)
+        vectors: list[list[float]] = []
+        tokens = 0
+        async with turn as feed:
+            async for some, used in feed:
+                vectors += some
+                tokens += used
+        return embedding_answer(request, vectors, tokens)
 
 
-async def _read(feed: Feed[Chunk], asked: EngineRequest) -> AsyncGenerator[Part, None]:
-    reader = ChunkReader(tools_forced=asked.tools_forced)
-    async for chunk in feed:
-        for part in reader.read(chunk):
+def _chat_reader(asked: EngineRequest) -> ChunkReader:
+    return ChunkReader(tools=asked.tools is not None, json_text=asked.json_text)
+
+
+def _path(call: Call) -> str:
+    return call.path.partition("?")[0]
+
+
+def _run(engine: LlamaEngine, asked: EngineRequest, feed: Feed[tuple[Chunk, Ask]]) -> None:
+    """Run one request to its end, or until nobody listens. Runs in a thread."""
+    for ask in asked.asks:
+
+        def take(chunk: Chunk, ask: Ask = ask) -> bool:
+            if "prompt_progress" in chunk:
+                return feed.closed
+            return not feed.put((chunk, ask))
+
+        engine.ask(ask.body, take, chat=asked.chat)
+        if feed.closed:
+            return
+
+
+async def _parts(feed: Feed[tuple[Chunk, Ask]], reader: ChunkReader) -> AsyncGenerator[Part, None]:
+    async for chunk, ask in feed:
+        for part in reader.read(chunk, ask):
             yield part
     yield reader.usage()

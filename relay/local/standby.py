@@ -13,8 +13,8 @@ from relay.settings import Settings
 
 
 def is_chosen(settings: Settings) -> bool:
-    """Whether the operator named the local model."""
-    return "local" in settings.model_fields_set
+    """Whether the operator named a local model."""
+    return not {"local", "local_models"}.isdisjoint(settings.model_fields_set)
 
 
 def is_needed(settings: Settings) -> bool:

@@ -6,36 +6,39 @@ Call -> Prompt -> model.generate (thread) -> stop strings, limit -> parts -> chu
 import time
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from typing import Any
 
 from relay import history
 from relay.errors import InvalidRequest
+from relay.local.answering import Answering
 from relay.local.chunks import (
+    ChatForm,
+    Form,
     Part,
-    StreamedAnswer,
-    collect,
     content,
     ending,
     opening,
     read_chat_call,
+    tool_calls,
     utf8,
 )
 from relay.local.feed import Feed
-from relay.local.model import LocalModel, Prompt
+from relay.local.model import LocalModel, Prompt, ToolCall
 from relay.local.stop import StopText
-from relay.local.turns import Turns
+from relay.local.turns import WAITING_LIMIT, Turns
 from relay.schema import ChatCompletionRequest, ModelCard, Usage
-from relay.types import Answer, Call, Completion
+from relay.types import Call
 
 
-class ThreadedBackend:
+class ThreadedBackend(Answering):
     """Answers from a `LocalModel`; `parallel` answers are generated at once, more wait."""
 
-    def __init__(self, model: LocalModel, *, parallel: int) -> None:
+    def __init__(self, model: LocalModel, *, parallel: int, waiting: int = WAITING_LIMIT) -> None:
         self._model = model
         self.name = str(getattr(model, "name", type(model).__name__.lower()))
         self._count = getattr(model, "count_tokens", None)
-        self._turns = Turns(getattr(model, "parallel", parallel))
+        self._turns = Turns(getattr(model, "parallel", parallel), waiting_limit=waiting)
         self._created = int(time.time())
 
     def cards(self) -> Sequence[ModelCard]:
@@ -49,47 +52,28 @@ class ThreadedBackend:
         """Always `ready`."""
         return "ready"
 
-    async def complete(self, call: Call) -> Completion:
-        """The whole answer.
-
-        Raises:
-            RouteNotFound, InvalidRequest: the call is nothing for a chat model.
-            Overloaded: too many requests wait already.
-            BackendError: the model failed (`local_model_failed`).
-        """
-        request = read_chat_call(call)
-        async with self._generate(request, call) as parts:
-            return await collect(request, parts)
-
-    @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator[Answer]:
-        """The answer once its first piece exists; leaving closes the model's generator.
-
-        Raises:
-            As `complete`; after the first piece, a failure comes out of the answer.
-        """
-        request = read_chat_call(call)
-        async with self._generate(request, call) as parts:
-            yield await StreamedAnswer.begin(request, parts)
-
     async def aclose(self) -> None:
         """Stop every answer and wait for the threads."""
         await self._turns.aclose()
 
     @asynccontextmanager
-    async def _generate(
-        self, request: ChatCompletionRequest, call: Call
-    ) -> AsyncIterator[Feed[Part]]:
+    async def generate(self, call: Call) -> AsyncIterator[tuple[Form, AsyncIterator[Part]]]:
+        """The answer's form and its parts; leaving closes the model's generator.
+
+        Raises: as `Answering`.
+        """
+        request = read_chat_call(call)
         prompt = _prompt(call)
 
         def produce(feed: Feed[Part]) -> None:
-            with closing(self._parts(request, prompt)) as parts:
+            heard = replace(prompt, left=feed.left)
+            with closing(self._parts(request, heard)) as parts:
                 for part in parts:
                     if not feed.put(part):
                         return
 
         async with self._turns.run(produce) as feed:
-            yield feed
+            yield ChatForm(request), feed
 
     def _parts(self, request: ChatCompletionRequest, prompt: Prompt) -> Generator[Part, None, None]:
         """The answers one after the other, and what they used. Runs in a thread."""
@@ -106,12 +90,19 @@ class ThreadedBackend:
         """One answer; returns its tokens."""
         stop = StopText([request.stop] if isinstance(request.stop, str) else request.stop or [])
         said: list[str] = []
+        calls = 0
         reason = "stop"
         pieces = self._model.generate(prompt)
         try:
-            for piece in filter(None, pieces):
-                if not said:
+            for piece in pieces:
+                if not piece:
+                    continue
+                if not (said or calls):
                     yield opening(index)
+                if isinstance(piece, ToolCall):
+                    yield tool_calls(index, calls, piece.name, piece.arguments)
+                    calls += 1
+                    continue
                 said.append(utf8(piece))
                 if text := stop.push(said[-1]):
                     yield content(index, text)
@@ -122,12 +113,13 @@ class ThreadedBackend:
                     break
         finally:
             _close(pieces)
-        if not said:
+        if not (said or calls):
             yield opening(index)
         if text := stop.rest():
             yield content(index, text)
-        yield ending(index, reason)
-        return len(said) if self._count is None else self._count("".join(said))
+        yield ending(index, "tool_calls" if calls and reason == "stop" else reason)
+        answered = len(said) if self._count is None else self._count("".join(said))
+        return answered + calls
 
     def _prompt_tokens(self, prompt: Prompt) -> int:
         texts = [history.text_of(message.get("content")) for message in prompt.messages]
@@ -158,7 +150,7 @@ def _limit(request: ChatCompletionRequest, asked: int) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _close(pieces: Iterator[str]) -> None:
+def _close(pieces: Iterator[str | ToolCall]) -> None:
     """End a generator at once; other iterators have nothing to end."""
     close: Any = getattr(pieces, "close", None)
     if close is not None:

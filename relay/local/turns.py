@@ -40,11 +40,12 @@ class Turns:
         *,
         places: int = 1,
         ready: Callable[[], Awaitable[None]] | None = None,
+        done: Callable[[], None] | None = None,
     ) -> AsyncIterator[Feed[Item]]:
         """Wait for a turn and for `ready`, then run `produce` in a thread.
 
-        Entering means that it runs; leaving stops it and waits for its end. The places come back
-        when the thread has ended.
+        Entering means that it runs; leaving stops it and waits for its end. The places come back,
+        and `done` is called, when the thread has ended.
 
         Raises:
             Overloaded: the line is full.
@@ -54,7 +55,7 @@ class Turns:
         try:
             if ready is not None:
                 await ready()
-            feed = self._begin(produce, places)
+            feed = self._begin(produce, places, done)
         except BaseException:
             self._give_back(places)
             raise
@@ -78,10 +79,17 @@ class Turns:
             return False
         return True
 
-    def _begin(self, produce: Callable[[Feed[Item]], None], places: int) -> Feed[Item]:
+    def _begin(
+        self,
+        produce: Callable[[Feed[Item]], None],
+        places: int,
+        done: Callable[[], None] | None,
+    ) -> Feed[Item]:
         def end() -> None:
             self._feeds.discard(feed)
             self._give_back(places)
+            if done is not None:
+                done()
 
         feed = Feed(produce, on_end=end)
         self._feeds.add(feed)
@@ -117,13 +125,12 @@ class Turns:
         self._advance()
 
     def _advance(self) -> None:
+
         while self._line:
             turn, places = self._line[0]
-            if not turn.done():
+            if not turn.done():  # else it was cancelled or sent away, and knows it
                 if places > self._free:
                     return
                 self._free -= places
                 turn.set_result(None)
-            elif turn.exception() is None:
-                ...
             self._line.popleft()

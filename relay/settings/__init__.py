@@ -8,6 +8,7 @@ nested names join with two underscores (`RELAY_TIMEOUTS__CONNECT_S`). A secret i
 
     values.py     what one setting may be       model.py      all of them, and their rules
     upstream.py   those of an upstream          names.py      what they are called; .env.example
+    local.py      those of a local model
     routes.py     those of a model              sources.py    reading, merging, reporting
     keys.py       those of keys, teams and identity providers
     prices.py     what calls cost
@@ -28,6 +29,7 @@ from relay.settings.keys import (
     Window,
     check_identity_url,
 )
+from relay.settings.local import LocalModelSettings
 from relay.settings.model import LOCAL, Mode, Settings
 from relay.settings.names import env_example, leaves, variable
 from relay.settings.prices import PriceSettings
@@ -45,6 +47,7 @@ __all__ = [
     "IssuerSettings",
     "KeySettings",
     "LimitSettings",
+    "LocalModelSettings",
     "Metadata",
     "Mode",
     "ModelSettings",

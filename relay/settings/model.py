@@ -4,12 +4,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
 from relay.settings.keys import IssuerSettings, KeySettings, TeamSettings
+from relay.settings.local import LocalModelSettings
 from relay.settings.nearest import did_you_mean
 from relay.settings.prices import PriceSettings
 from relay.settings.routes import History, ModelSettings, OfflineSettings
@@ -72,6 +73,34 @@ class Settings(Section):
     )
     local_threads: Annotated[int, Field(ge=0)] = Field(
         0, description="threads of the local engine; 0: one per core"
+    )
+    local_waiting: Annotated[int, Field(ge=0)] = Field(
+        100, description="local requests that may wait for their turn; more are told to come back"
+    )
+    local_overflow: Literal["error", "trim"] = Field(
+        "error",
+        description="a conversation longer than the local context is refused (error), or loses its"
+        " oldest turns (trim)",
+    )
+    local_idle_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0,
+        description="seconds without a request after which a local model is unloaded; 0: never",
+    )
+    local_memory_mb: Annotated[int, Field(ge=0)] = Field(
+        0, description="memory that all local models may use; 0: what the machine has"
+    )
+    local_options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="what the backend of RELAY_LOCAL is told beside that; in relay.toml as"
+        " [local_options]",
+    )
+    local_models: tuple[LocalModelSettings, ...] = Field(
+        (), description="more local models; in relay.toml as [[local_models]]"
+    )
+    local_map: dict[str, str] = Field(
+        default_factory=dict,
+        description="which local model answers for an id of the clients; * and vendor/* are"
+        " patterns; in relay.toml as [local_map]",
     )
 
     api_keys: Secrets = Field((), description="keys that clients may use, comma separated")
@@ -229,6 +258,7 @@ class Settings(Section):
             *self._upstream_faults(),
             *self._model_faults(),
             *self._price_faults(),
+            *self._local_faults(),
             *self._door_faults(),
             *self._key_faults(),
         ]
@@ -272,6 +302,11 @@ class Settings(Section):
                     f"the price of '{price.model}' is for the upstream '{price.upstream}', "
                     f"which is not there{did_you_mean(price.upstream, known)}"
                 )
+
+    def _local_faults(self) -> Iterator[str]:
+        for name, times in Counter(model.id for model in self.local_models).items():
+            if times > 1:
+                yield f"{times} local models have the id '{name}': give each its own id"
 
     def _door_faults(self) -> Iterator[str]:
         if "*" in self.cors_origins and self.cors_credentials:

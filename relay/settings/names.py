@@ -7,7 +7,17 @@ from relay.settings.upstream import Section
 
 PREFIX = "RELAY_"
 
-TABLES = ("upstreams", "models", "prices", "keys", "teams", "issuers")
+TABLES = (
+    "upstreams",
+    "models",
+    "prices",
+    "keys",
+    "teams",
+    "issuers",
+    "local_models",
+    "local_map",
+    "local_options",
+)
 """Fields that hold tables: written in `relay.toml`, in the environment as JSON."""
 
 

@@ -28,6 +28,7 @@ from relay.settings.keys import (
     KeySettings,
     TeamSettings,
 )
+from relay.settings.local import LocalModelSettings
 from relay.settings.model import Settings
 from relay.settings.names import PREFIX, TABLES, leaves, variable
 from relay.settings.nearest import did_you_mean
@@ -206,6 +207,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "context_fallback": TargetSettings,
     "upstreams": UpstreamSettings,
     "models": ModelSettings,
+    "local_models": LocalModelSettings,
     "targets": TargetSettings,
     "prices": PriceSettings,
     "keys": KeySettings,
@@ -217,6 +219,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 
 _PLAIN = {
     "tuple_type": "a list is expected",
+    "dict_type": "a table is expected",
     "model_type": "a table is expected",
     "model_attributes_type": "a table is expected",
 }
@@ -235,10 +238,14 @@ def _explain(exc: ValidationError, sources: Sequence[Source]) -> list[str]:
         if kind == "extra_forbidden":
             message = f"there is no such setting{did_you_mean(str(loc[-1]), _siblings(loc))}"
         elif kind in _PLAIN:
-            hint = f": write [[{loc[0]}]]" if loc in {(table,) for table in TABLES} else ""
+            hint = f": write {_heading(str(loc[0]))}" if loc in {(t,) for t in TABLES} else ""
             message = _PLAIN[kind] + hint
         lines.append(f"{_name(loc, sources)}: {message[0].lower()}{message[1:]}")
     return lines
+
+
+def _heading(table: str) -> str:
+    return f"[{table}]" if leaves()[table].default_factory is dict else f"[[{table}]]"
 
 
 def _name(loc: tuple[int | str, ...], sources: Sequence[Source]) -> str:

@@ -1,6 +1,6 @@
 """What has a face or a pulse: the chat page, the documentation, their files, the probes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,8 +47,15 @@ def swagger_files() -> Path:
     return Path(spec.origin).parent / "static"
 
 
-def pages_router(state: Callable[[], str], serving: Callable[[], str]) -> APIRouter:
-    """The page and the probes; `state` is `ready`, or what is missing, `serving` the side."""
+def pages_router(
+    state: Callable[[], str],
+    serving: Callable[[], str],
+    models: Callable[[], Mapping[str, str]],
+) -> APIRouter:
+    """The page and the probes; `state` is `ready`, or what is missing, `serving` the side.
+
+    `models` tells how the local ones do, where they serve.
+    """
     router = APIRouter()
 
     @router.get("/", include_in_schema=False)
@@ -66,6 +73,9 @@ def pages_router(state: Callable[[], str], serving: Callable[[], str]) -> APIRou
     @router.get("/readyz", tags=["probes"], summary="It can serve", responses={503: {}})
     async def readyz() -> Response:
         now = state()
-        return JSONResponse({"status": now, "serving": serving()}, 200 if now == "ready" else 503)
+        told: dict[str, object] = {"status": now, "serving": serving()}
+        if local := models():
+            told["models"] = dict(local)
+        return JSONResponse(told, 200 if now == "ready" else 503)
 
     return router

@@ -113,16 +113,22 @@ class Passthrough:
         check_path(path)
         if not scope["raw_path"].startswith(PREFIX.encode()):
             raise RouteNotFound(f"There is nothing at {method} {path}.")
-        if self._engine.router.default().name == LOCAL:
+        if self._engine.router.default().name == LOCAL and not self._local(scope):
             raise RouteNotFound(
-                f"There is nothing at {method} {path}: without an upstream there are only chat "
-                "completions and models."
+                f"There is nothing at {method} {path}: without an upstream there is only what the "
+                "local model answers: chat completions, and with a GGUF model completions and "
+                "embeddings."
             )
         if not self._allowed.allows(method, path):
             raise RouteNotFound(
                 f"{method} {path} is not passed on here; the setting passthrough "
                 "(RELAY_PASSTHROUGH) says what is."
             )
+
+    def _local(self, scope: Scope) -> bool:
+        """Whether a local model may answer it: then its body is read whole, to be looked at."""
+        path = scope["path"].removeprefix(PREFIX)
+        return scope["method"] == "POST" and self._engine.router.answers_locally(path)
 
     async def _read(self, scope: Scope, visit: Visit, watch: Watch) -> Call:
         call = Call(
@@ -143,7 +149,7 @@ class Passthrough:
             return await self._read_named(call, visit, watch, max_bytes)
         if is_form(visit.headers):
             return await self._read_form(call, visit, watch, max_bytes)
-        if length is None or length > HELD_BYTES:
+        if (length is None or length > HELD_BYTES) and not self._local(scope):
             content = StreamedBody(watch, max_bytes=max_bytes)
             return replace(call, content=content, content_length=length)
         body = await read_body(visit, max_bytes=max_bytes)

@@ -315,3 +315,36 @@ def test_it_says_where_usage_is_kept(
     assert said in checked.stdout
     assert "canary" not in checked.stdout + checked.stderr
     assert not list(relay.directory.glob("*.db"))
+
+
+def test_each_local_model_is_listed_with_what_is_mapped_to_it(relay: Program) -> None:
+    (relay.directory / "relay.toml").write_text(
+        'local = "echo"\n'
+        '[[local_models]]\nid = "short"\nbackend = "echo"\noptions = { words = 3 }\n'
+        '[local_map]\n"gpt-4o" = "short"\n'
+    )
+    shown = relay("check")
+    assert shown.returncode == 0
+    lines = [" ".join(line.split()) for line in shown.stdout.splitlines()]
+    assert lines[-3:] == [
+        "local echo ok echo; not loaded",
+        "local echo ok short; not loaded",
+        "local gpt-4o ok answered by short",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("local_map = 3\n", "a table is expected: write [local_map]"),
+        ("local_models = 3\n", "a list is expected: write [[local_models]]"),
+        ('[[local_models]]\nid = "a"\nbackends = "echo"\n', "did you mean backend?"),
+        ('local = "echo"\n[local_options]\nword = 3\n', "did you mean words?"),
+        ('[[local_models]]\nid = "a"\nbackend = "llama:none.gguf"\n', "there is no file none.gguf"),
+    ],
+)
+def test_a_wrong_local_model_is_one_sentence(relay: Program, text: str, said: str) -> None:
+    (relay.directory / "relay.toml").write_text(text)
+    shown = relay("check")
+    assert shown.returncode == 1
+    assert said in " ".join(shown.stdout.split())

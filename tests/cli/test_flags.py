@@ -9,6 +9,7 @@ from relay.cli.flags import FLAGS, option, settings_flags
 from relay.settings import leaves
 
 TABLES = {"upstreams", "models", "prices", "keys", "teams", "issuers"}  # in relay.toml only
+TABLES |= {"local_models", "local_map", "local_options"}
 ALL = {flag.path: flag for flags in FLAGS.values() for flag in flags}
 SETTINGS = {path: info for path, info in leaves().items() if path not in TABLES}
 

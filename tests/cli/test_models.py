@@ -1,5 +1,6 @@
 import json
 
+from fake_script import Script
 from fake_upstream import FakeUpstream
 from transcripts import models_body
 
@@ -58,3 +59,18 @@ def test_a_malformed_key_is_not_shown(relay: Program) -> None:
     assert shown.returncode == 2
     assert shown.stderr.startswith("relay: --key: ")
     assert "canary" not in shown.stderr
+
+
+def test_local_models_show_whether_they_are_loaded(relay: Program, fake: FakeUpstream) -> None:
+    cards = json.loads(models_body("loading", "elsewhere"))
+    cards["data"][0]["status"] = {"value": "loading", "progress": 0.4}
+    fake.answer(
+        Script(body=json.dumps(cards).encode(), headers=[(b"content-type", b"application/json")])
+    )
+    shown = relay("models", "--url", fake.url, "--key", "sk-canary")
+    rows = [line.split() for line in shown.stdout.splitlines()]
+    assert rows == [
+        ["model", "owner", "state"],
+        ["loading", "fake", "loading", "40", "%"],
+        ["elsewhere", "fake"],
+    ]

@@ -15,8 +15,9 @@ from local.calls import body, chat_call, deltas, events, no_threads_left, text, 
 from relay.errors import BackendError, InvalidRequest, NoUpstream, RouteNotFound
 from relay.local import LocalBackend
 from relay.local.feed import Feed
-from relay.local.llama import Chunk, LlamaBackend, _ask
-from relay.local.llama_request import EngineRequest
+from relay.local.llama import LlamaBackend, LlamaOptions
+from relay.local.llama_engine import LlamaEngine
+from relay.local.llama_tools import MOST_CALLS
 from relay.local.opening import find_smollm2
 
 WEATHER = {
@@ -31,6 +32,7 @@ WEATHER = {
         },
     },
 }
+SKIES = ("clear", "grey")
 CLOCK = {"type": "function", "function": {"name": "get_time"}}
 
 PROGRAM = """
@@ -55,7 +57,8 @@ asyncio.run(main())
 
 
 def broken(path: Path) -> LlamaBackend:
-    return LlamaBackend(path, name="broken", context_tokens=128, parallel=1)
+    options = LlamaOptions(context_tokens=128, parallel=1)
+    return LlamaBackend(path, name="broken", options=options)
 
 
 async def test_a_stream_has_the_classic_shape_under_the_asked_name(smollm2: LocalBackend) -> None:
@@ -91,19 +94,19 @@ async def test_a_body_is_the_stream_collected(smollm2: LocalBackend) -> None:
 
 
 async def test_the_same_seed_says_the_same(smollm2: LocalBackend) -> None:
-    call = chat_call("Invent a word.", max_tokens=12, temperature=1.5, seed=7)
-    said = [(await body(smollm2, call))["choices"] for _ in range(3)]
-    assert said[0] == said[1] == said[2]
+    call = chat_call("Invent a word.", max_tokens=6, temperature=1.5, seed=7)
+    said = [(await body(smollm2, call))["choices"] for _ in range(2)]
+    assert said[0] == said[1]
     others = [
-        (await body(smollm2, chat_call("Invent a word.", max_tokens=12, temperature=1.5, seed=s)))
-        for s in range(4)
+        (await body(smollm2, chat_call("Invent a word.", max_tokens=6, temperature=1.5, seed=s)))
+        for s in range(3)
     ]
     assert len({other["choices"][0]["message"]["content"] for other in others}) > 1
 
 
-@pytest.mark.parametrize("seed", [-1, 2**32 - 1, 2**70, 0])
+@pytest.mark.parametrize("seed", [-1, 2**70])
 async def test_any_whole_number_is_a_seed(smollm2: LocalBackend, seed: int) -> None:
-    call = chat_call("Invent a word.", max_tokens=6, temperature=1.5, seed=seed)
+    call = chat_call("Invent a word.", max_tokens=3, temperature=1.5, seed=seed)
     assert (await body(smollm2, call))["choices"] == (await body(smollm2, call))["choices"]
 
 
@@ -155,9 +158,6 @@ async def test_several_answers_to_one_question_are_all_counted(smollm2: LocalBac
         assert deltas(chunks, index)[0] == {"role": "assistant"}
         assert deltas(chunks, index)[-1] == {}
     assert last["usage"]["completion_tokens"] == 8
-    with pytest.raises(InvalidRequest) as refused:
-        await smollm2.complete(chat_call(n=3))
-    assert refused.value.param == "n"
 
 
 async def test_logprobs_are_given_for_each_token(smollm2: LocalBackend) -> None:
@@ -197,6 +197,74 @@ async def test_a_demanded_tool_is_called(
     assert json.loads(call["function"]["arguments"])["sky"] in ("clear", "grey")
 
 
+async def test_several_tools_may_be_called_at_once(smollm2: LocalBackend) -> None:
+    fields = {"tools": [WEATHER], "tool_choice": "required", "parallel_tool_calls": True}
+    chunks = await events(smollm2, chat_call(max_tokens=200, temperature=0, **fields))
+    calls = [call for delta in deltas(chunks) for call in delta.get("tool_calls", ())]
+    assert [call["index"] for call in calls] == list(range(len(calls)))
+    assert 1 <= len(calls) <= MOST_CALLS
+    assert len({call["id"] for call in calls}) == len(calls)
+    assert all(json.loads(call["function"]["arguments"])["sky"] in SKIES for call in calls)
+
+
+async def test_a_tool_that_may_be_called_is_called_or_answered_in_words(
+    smollm2: LocalBackend,
+) -> None:
+    call = chat_call(max_tokens=60, temperature=0, tools=[WEATHER])
+    message = (await body(smollm2, call))["choices"][0]["message"]
+    if "tool_calls" in message:
+        assert message["content"] is None
+    else:
+        assert message["content"]
+        assert not message["content"].startswith("{")
+
+
+async def test_an_answer_in_json_may_stand_beside_tools(smollm2: LocalBackend) -> None:
+    schema = {"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    call = chat_call(max_tokens=60, temperature=0, tools=[WEATHER], response_format=wanted)
+    [choice] = (await body(smollm2, call))["choices"]
+    called = choice["message"].get("tool_calls")
+    assert called or json.loads(choice["message"]["content"]) == {"a": 1}
+
+
+async def test_a_conversation_with_results_of_tools_goes_on(smollm2: LocalBackend) -> None:
+    made = {"id": "a", "type": "function", "function": {"name": "get_time", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "Time?"},
+        {"role": "assistant", "content": None, "tool_calls": [made]},
+        {"role": "tool", "tool_call_id": "a", "content": "noon"},
+    ]
+    answer = await body(smollm2, chat_call(messages=messages, tools=[CLOCK], max_tokens=2))
+    assert answer["usage"]["completion_tokens"] == 2
+
+
+async def test_tools_may_be_left_to_the_files_template() -> None:
+    path = find_smollm2()
+    assert path is not None
+    options = LlamaOptions(context_tokens=256, parallel=1, threads=1, tools="template")
+    backend = LlamaBackend(path, name="small", options=options)
+    answer = await body(backend, chat_call(tools=[CLOCK], max_tokens=2))
+    assert answer["choices"][0]["finish_reason"] == "length"
+    await backend.aclose()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "odd"}}}]},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "odd"}}}},
+    ],
+)
+async def test_a_schema_that_cannot_be_followed_is_refused_by_its_field(
+    smollm2: LocalBackend, field: dict[str, Any]
+) -> None:
+    """In a grammar the engine would take it, and leave the answer free."""
+    with pytest.raises(InvalidRequest, match="cannot follow the JSON schema") as refused:
+        await smollm2.complete(chat_call(**field))
+    assert (refused.value.param or "").split("[")[0] in field
+
+
 async def test_a_tool_call_that_was_cut_short_is_none(smollm2: LocalBackend) -> None:
     call = chat_call(max_tokens=2, tools=[WEATHER], tool_choice="required")
     chunks = await events(smollm2, call)
@@ -217,8 +285,9 @@ async def test_too_long_a_conversation_is_400(smollm2: LocalBackend) -> None:
     ("fields", "param"),
     [
         ({"top_k": "many"}, "top_k"),
-        ({"response_format": {"type": "riddle"}}, None),
-        ({"tools": [{"type": "function"}]}, None),
+        ({"response_format": {"type": "riddle"}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"tools": [{"type": "function"}]}, "tools[0]"),
         ({"max_tokens": 2**70}, "max_tokens"),
         ({"top_logprobs": 2}, None),
         ({"messages": [{"role": "user"}]}, None),
@@ -240,9 +309,28 @@ async def test_what_the_engine_refuses_is_400(
     assert refused.value.param == param
 
 
+async def test_a_conversation_that_is_too_long_loses_its_oldest_turns_where_that_is_wanted() -> (
+    None
+):
+    path = find_smollm2()
+    assert path is not None
+    options = LlamaOptions(context_tokens=256, parallel=1, threads=1, overflow="trim")
+    backend = LlamaBackend(path, name="small", options=options)
+    turns = [
+        {"role": role, "content": "word " * 40} for _ in range(6) for role in ("user", "assistant")
+    ]
+    messages = [*turns, {"role": "user", "content": "Say it."}]
+    usage = (await body(backend, chat_call(messages=messages, max_tokens=2)))["usage"]
+    assert 100 < usage["prompt_tokens"] < 256
+    with pytest.raises(InvalidRequest) as refused:
+        await backend.complete(chat_call("word " * 400))
+    assert refused.value.code == "context_length_exceeded"
+    await backend.aclose()
+
+
 async def test_another_path_is_404(smollm2: LocalBackend) -> None:
     with pytest.raises(RouteNotFound):
-        await smollm2.complete(chat_call(path="embeddings"))
+        await smollm2.complete(chat_call(path="moderations"))
 
 
 async def test_several_at_once_are_all_answered(smollm2: LocalBackend) -> None:
@@ -262,7 +350,7 @@ async def test_leaving_a_stream_frees_its_place(smollm2: LocalBackend) -> None:
 
 
 async def test_a_long_prompt_is_cancelled_while_it_is_read(smollm2: LocalBackend) -> None:
-    story = "once " * 600
+    story = "once " * 300
     task = asyncio.create_task(events(smollm2, chat_call(story)))
     await until(lambda: any(thread.name == "relay-local" for thread in threading.enumerate()))
     task.cancel()
@@ -270,8 +358,8 @@ async def test_a_long_prompt_is_cancelled_while_it_is_read(smollm2: LocalBackend
         await task
     assert no_threads_left()
     usage = (await body(smollm2, chat_call(story, max_tokens=1)))["usage"]
-    assert usage["prompt_tokens"] > 600
-    assert usage["prompt_tokens_details"]["cached_tokens"] < 600
+    assert usage["prompt_tokens"] > 300
+    assert usage["prompt_tokens_details"]["cached_tokens"] < 300
 
 
 async def test_who_waits_in_line_can_leave_too(smollm2: LocalBackend) -> None:
@@ -288,7 +376,8 @@ async def test_who_waits_in_line_can_leave_too(smollm2: LocalBackend) -> None:
 async def test_requests_wait_for_the_loading_and_may_leave_meanwhile() -> None:
     path = find_smollm2()
     assert path is not None
-    backend = LlamaBackend(path, name="small", context_tokens=256, parallel=2, threads=1)
+    options = LlamaOptions(context_tokens=256, parallel=2, threads=1)
+    backend = LlamaBackend(path, name="small", options=options)
     assert backend.state() == "loading"
     leaving = asyncio.create_task(backend.complete(chat_call(max_tokens=1)))
     staying = asyncio.create_task(body(backend, chat_call(max_tokens=1)))
@@ -353,15 +442,18 @@ def test_a_process_with_a_model_ends_by_itself_and_in_silence(steps: list[str]) 
 async def test_a_failure_of_the_engine_in_the_middle_is_no_bad_request() -> None:
     """An engine that breaks after its first chunk, which the real one cannot be made to do."""
 
-    class Engine:
+    class Server:
         def handle_chat_completions(self, body: Any, callback: Any) -> None:
             callback({"choices": []})
             raise RuntimeError("decode failed")
 
-    def produce(feed: Feed[Chunk]) -> None:
-        _ask(Engine(), EngineRequest({}), feed)
+    engine = LlamaEngine.__new__(LlamaEngine)
+    engine._server = Server()
 
-    feed: AsyncIterator[Chunk] = Feed(produce, on_end=lambda: None)
+    def produce(feed: Feed[dict[str, Any]]) -> None:
+        engine.ask({}, lambda chunk: not feed.put(chunk), chat=True)
+
+    feed: AsyncIterator[dict[str, Any]] = Feed(produce, on_end=lambda: None)
     assert await anext(feed) == {"choices": []}
     with pytest.raises(BackendError, match="failed"):
         await anext(feed)

@@ -6,9 +6,12 @@ import pytest
 
 from local.calls import chat_call
 from relay.errors import BackendError, InvalidRequest
-from relay.local.chunks import StreamChoice, collect
+from relay.local.chunks import ChatForm, StreamChoice
 from relay.local.llama_chunks import ChunkReader
+from relay.local.llama_request import Ask
 from relay.schema import read_chat_request
+
+ASK = Ask({})
 
 
 def chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
@@ -17,7 +20,7 @@ def chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
 
 async def test_calls_that_the_engine_makes_itself_are_put_together() -> None:
     """As llama.cpp streams them for models whose template has tools; the small one has not."""
-    reader = ChunkReader(tools_forced=False)
+    reader = ChunkReader()
     opened = {"index": 0, "id": "a", "type": "function"}
     sent = [
         chunk({"role": "assistant", "content": None}),
@@ -30,10 +33,10 @@ async def test_calls_that_the_engine_makes_itself_are_put_together() -> None:
 
     async def parts() -> Any:
         for one in sent:
-            for part in reader.read(one):
+            for part in reader.read(one, ASK):
                 yield part
 
-    completion = await collect(read_chat_request(chat_call().payload), parts())
+    completion = await ChatForm(read_chat_request(chat_call().payload)).collect(parts())
     assert (
         b'"message":{"role":"assistant","content":null,'
         b'"tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{\\"x\\":1}"}},'
@@ -46,7 +49,7 @@ async def test_calls_that_the_engine_makes_itself_are_put_together() -> None:
 def test_a_failure_of_the_engine_is_no_fault_of_the_request() -> None:
     error = {"code": 500, "message": "decode failed: the prompt", "type": "server_error"}
     with pytest.raises(BackendError) as failed:
-        list(ChunkReader(tools_forced=False).read({"error": error}))
+        list(ChunkReader().read({"error": error}, ASK))
     assert failed.value.code == "local_model_failed"
     assert "prompt" not in failed.value.message
 
@@ -54,12 +57,12 @@ def test_a_failure_of_the_engine_is_no_fault_of_the_request() -> None:
 def test_what_the_engine_complains_of_is_shown_short_and_names_the_field() -> None:
     message = "Field 'top_k': wrong\nthe whole prompt " + "x" * 1000
     with pytest.raises(InvalidRequest) as refused:
-        list(ChunkReader(tools_forced=False).read({"error": {"code": 400, "message": message}}))
+        list(ChunkReader().read({"error": {"code": 400, "message": message}}, ASK))
     assert refused.value.param == "top_k"
     assert refused.value.message.endswith("wrong")
 
 
 def test_a_part_holds_only_what_was_said() -> None:
-    [part] = ChunkReader(tools_forced=False).read(chunk({"content": "a", "role": None}))
+    [part] = ChunkReader().read(chunk({"content": "a", "role": None}), ASK)
     assert isinstance(part, StreamChoice)
     assert part.wire() == '{"index":0,"delta":{"content":"a"},"finish_reason":null}'

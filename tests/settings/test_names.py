@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from relay.settings import Settings, env_example, leaves, variable
+from relay.settings.names import TABLES
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -15,8 +16,7 @@ def test_the_file_in_the_repository_is_up_to_date():
 
 def test_it_has_every_setting_but_the_tables():
     named = set(re.findall(r"^#(RELAY_\w+)=", env_example(), flags=re.MULTILINE))
-    tables = {"upstreams", "models", "prices", "keys", "teams", "issuers"}
-    assert named == {variable(path) for path in leaves() if path not in tables}
+    assert named == {variable(path) for path in leaves()} - {variable(table) for table in TABLES}
 
 
 def test_every_line_with_a_value_holds_the_default(place):

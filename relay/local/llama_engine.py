@@ -1,0 +1,218 @@
+"""The engine: xllamacpp's server, held by us, with one way to open it and four to ask it.
+
+Everything here blocks, and belongs into a thread. While a file is being loaded the engine holds
+Python's lock, so the process is quiet for that time (0.3 to 1.5 s for the small model).
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relay.errors import InvalidRequest
+from relay.local.gguf import GgufHead, NotGguf, read_head
+from relay.local.llama_chunks import first_line, refusal
+from relay.local.resident import Unloadable
+
+BATCH_TOKENS = 128
+"""Prompt tokens computed in one go; between two of these a request can be cancelled."""
+
+CACHE_MIB = 64
+"""Memory for the prompts of earlier requests; the engine's default is 8192."""
+
+SILENT = -1
+"""The engine's verbosity at which it prints nothing."""
+
+LISTENER_THREADS = 1
+"""Threads for the engine's own listener, which nobody uses."""
+
+OVERHEAD_BYTES = 150 * 1024 * 1024
+"""What the engine takes beside weights and cache: buffers of one batch, the tables of words."""
+
+KNOWN_SCHEMAS = 1000
+"""How many schemas are remembered that the engine can read."""
+
+Body = dict[str, Any]
+Take = Callable[[dict[str, Any]], bool]
+"""Called for each chunk; True stops the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a file is opened: room for `parallel` requests of `context_tokens` each."""
+
+    path: Path
+    context_tokens: int
+    parallel: int
+    threads: int = 0
+    chat_template: Path | None = None
+    embeddings: bool = False
+
+    def head(self) -> GgufHead:
+        """What the file says of itself.
+
+        Raises:
+            Unloadable: it is missing, damaged, or no GGUF file.
+        """
+        try:
+            return read_head(self.path)
+        except NotGguf as exc:
+            reason = str(exc)
+        except OSError as exc:
+            reason = "it is missing" if isinstance(exc, FileNotFoundError) else str(exc.strerror)
+        raise Unloadable(f"The model file {self.path.name} could not be loaded: {reason}.")
+
+    def weigh(self) -> int:
+        """About the memory it will take, in bytes.
+
+        Raises:
+            Unloadable: as `head`.
+        """
+        return self.head().needed_bytes(self.context_tokens * self.parallel) + OVERHEAD_BYTES
+
+
+class LlamaEngine:
+    """A loaded file. Asking it returns when the answer has ended, or was stopped."""
+
+    def __init__(self, opening: Opening) -> None:
+        """Load it; takes seconds.
+
+        Raises:
+            Unloadable: the engine cannot take it.
+        """
+        import xllamacpp  # noqa: PLC0415  # an optional extra of 34 MB: only its users load it
+
+        params = xllamacpp.CommonParams()
+        params.model.path = str(opening.path)
+        params.n_ctx = opening.context_tokens * opening.parallel
+        params.n_parallel = opening.parallel
+        params.n_batch = params.n_ubatch = BATCH_TOKENS
+        params.cache_ram_mib = CACHE_MIB
+        params.verbosity = SILENT
+        params.warmup = False
+        if opening.threads:
+            params.cpuparams.n_threads = opening.threads
+            params.cpuparams_batch.n_threads = opening.threads
+        if opening.chat_template is not None:
+            params.chat_template = _read_template(opening.chat_template)
+        if opening.embeddings:
+            params.embedding = True
+            params.n_batch = params.n_ubatch = opening.context_tokens  # a text is one batch
+            if not opening.head().pooled:
+                params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        # It cannot be kept from listening on a port of the loopback, but nobody can use it.
+        params.api_keys = [secrets.token_hex(32)]
+        params.n_threads_http = LISTENER_THREADS
+        params.ui = False
+        params.endpoint_slots = False
+        params.cors_origins = "null"
+        try:
+            self._server = xllamacpp.Server(params)
+        except Exception as exc:  # the engine's own words for it say nothing to an operator
+            raise Unloadable(
+                f"The model file {opening.path.name} could not be loaded: it is damaged, larger "
+                "than the free memory, or of a kind that xllamacpp does not know."
+            ) from exc
+        self._readable: set[str] = set()
+        # Warms it up, and proves that its loop runs: freed before that, the engine waits for ever.
+        if opening.embeddings:
+            self._server.handle_embeddings({"input": "a"})
+        else:
+            self._server.handle_completions(
+                {"prompt": " ", "n_predict": 1, "stream": True}, lambda _: False
+            )
+
+    def ask(self, body: Body, take: Take, *, chat: bool) -> None:
+        """Answer a request chunk by chunk.
+
+        Raises:
+            InvalidRequest: the engine cannot read it, or cannot use its schema or template.
+            RuntimeError: it failed when the answer had begun.
+        """
+        began = False
+
+        def watch(chunk: dict[str, Any] | None) -> bool:
+            nonlocal began
+            if chunk is None:  # the engine begins so when it was given several prompts
+                return False
+            began = began or "prompt_progress" not in chunk
+            return take(chunk)
+
+        server = self._server
+        try:
+            (server.handle_chat_completions if chat else server.handle_completions)(body, watch)
+        except (ValueError, TypeError, RuntimeError) as exc:
+            if began:
+                raise
+            raise InvalidRequest(
+                f"The local model cannot take this request: {first_line(str(exc))}"
+            ) from exc
+
+    def count(self, body: Body, *, chat: bool) -> int:
+        """The tokens of its prompt, also of one that is too long; some milliseconds.
+
+        Raises:
+            InvalidRequest: as `ask`.
+        """
+        seen: list[dict[str, Any]] = []
+
+        def look(chunk: dict[str, Any]) -> bool:
+            seen.append(chunk)  # what is raised in here is lost
+            return True
+
+        self.ask(body | {"stream": True, "return_progress": True}, look, chat=chat)
+        first = seen[0] if seen else {}
+        if "prompt_progress" in first:
+            return int(first["prompt_progress"]["total"])
+        error = first.get("error", {})
+        if "n_prompt_tokens" not in error:
+            raise refusal(error)
+        return int(error["n_prompt_tokens"])
+
+    def check_schema(self, schema: Any, *, param: str) -> None:
+        """Whether answers can be made to follow a JSON schema: in a grammar, nobody would say.
+
+        Raises:
+            InvalidRequest: they cannot.
+        """
+        key = repr(schema)
+        if key in self._readable:
+            return
+        form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+        messages = [{"role": "user", "content": "a"}]
+        try:
+            self.count({"messages": messages, "response_format": form}, chat=True)
+        except InvalidRequest as exc:
+            problem = exc.message.rpartition(": ")[2]
+            raise InvalidRequest(
+                f"The local model cannot follow the JSON schema of '{param}': {problem}",
+                param=param,
+            ) from exc
+        if len(self._readable) < KNOWN_SCHEMAS:
+            self._readable.add(key)
+
+    def embed(self, texts: list[Any]) -> dict[str, Any]:
+        """The embeddings of texts or token lists, as OpenAI's answer.
+
+        Raises:
+            InvalidRequest, BackendError: the engine does not take them, or failed.
+        """
+        try:
+            answer: dict[str, Any] = self._server.handle_embeddings({"input": texts})
+        except (ValueError, TypeError, RuntimeError) as exc:
+            raise InvalidRequest(
+                f"The local model cannot embed this: {first_line(str(exc))}", param="input"
+            ) from exc
+        if "error" not in answer:
+            return answer
+        failure = refusal(answer["error"], param="input")
+        failure.param = failure.param or "input"
+        raise failure
+
+
+def _read_template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise Unloadable(f"The chat template {path.name} cannot be read.") from exc
