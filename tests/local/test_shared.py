@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from local.calls import body, chat_call, events, text, until
-from relay.errors import BackendError, InternalError, InvalidRequest, NoUpstream, Overloaded
+from relay.errors import (
+    BackendError,
+    InternalError,
+    InvalidRequest,
+    NoUpstream,
+    Overloaded,
+    UpstreamStatus,
+)
 from relay.local import LocalBackend, Prompt
 from relay.local.frames import FAILURE, frame, of_failure
 from relay.local.host import Host
@@ -50,6 +57,7 @@ class Refusing(ThreadedBackend):
         super().__init__(Words(), parallel=1)
         self.failure = failure
         self.told = "loading"
+        self.paths = {"embeddings", "chat/completions"}
 
     def state(self) -> str:
         return self.told
@@ -128,6 +136,7 @@ async def test_it_tells_its_name_models_and_state_and_what_changes(path: Path) -
         await until(lambda: bool(shared.cards()))
         [card] = shared.cards()
         assert (shared.name, card.id, card.owned_by) == ("words", "words", "relay")
+        assert shared.paths == {"chat/completions", "embeddings"}
         backend.told = "ready"
         await until(lambda: shared.state() == "ready")
 
@@ -139,6 +148,7 @@ async def test_it_tells_its_name_models_and_state_and_what_changes(path: Path) -
         InvalidRequest("too long", param="messages", code="context_length_exceeded"),
         Overloaded("full", headers=[(b"retry-after", b"5")]),
         BackendError("it failed", code="local_model_failed"),
+        UpstreamStatus(429, headers=[(b"retry-after", b"1")], body=b"its own"),
     ],
 )
 async def test_failures_are_the_backends_own(path: Path, way: str, failure: BackendError) -> None:
