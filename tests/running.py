@@ -1,6 +1,7 @@
 """Relays that run in a thread of the tests or in a process, and the requests they are sent."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import httpx
 from relay.app import Relay, Server
 
 ROOT = Path(__file__).parents[1]
+_ADDRESS = re.compile(r"relay \S+ on (http://\S+)/v1$")
 UPSTREAM_KEY = "sk-hidden-canary-0123456789"
 """The key that only the upstream may ever see."""
 
@@ -80,9 +82,10 @@ def program(directory: Path, *arguments: str) -> Iterator[str]:
 
 @contextmanager
 def process(directory: Path, **settings: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`relay serve` as a process of its own, and its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    """`relay serve` as a process of its own that answers, on a free port, and its address.
+
+    What it wrote up to its address has been read; when it ended without one, the address is empty.
+    """
     settings = {"database_url": "none", **settings}
     names = {f"RELAY_{name.upper()}": str(value) for name, value in settings.items()}
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("RELAY_", "OPENAI_"))}
@@ -90,28 +93,23 @@ def process(directory: Path, **settings: Any) -> Iterator[tuple[subprocess.Popen
     clean.pop("PYTHONDONTWRITEBYTECODE", None)
     clean["PYTHONPYCACHEPREFIX"] = str(ROOT / ".pytest_cache" / "bytecode")
     relay = subprocess.Popen(
-        [sys.executable, "-m", "relay", "serve", "--port", str(port)],
+        [sys.executable, "-m", "relay", "serve", "--port", "0"],
         cwd=directory,
         env=clean | names,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    root = f"http://127.0.0.1:{port}"
-    transport = httpx.HTTPTransport(retries=0)
+    assert relay.stdout is not None
     try:
-        with httpx.Client(transport=transport, trust_env=False) as client:
-            while relay.poll() is None:
-                try:
-                    client.get(f"{root}/healthz")
-                    break
-                except httpx.TransportError:
-                    continue
+        announced = (_ADDRESS.match(line) for line in relay.stdout)
+        root = next((found[1] for found in announced if found), "")
+        if root:
+            httpx.get(f"{root}/healthz", timeout=30, trust_env=False)
         yield relay, root
     finally:
         relay.kill()
         relay.wait()
-        assert relay.stdout is not None
         relay.stdout.close()
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from waiting import until
+
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
 CTRL_C = "\x03"
@@ -108,8 +110,9 @@ class Terminal:
         Python's readline loses one that comes after it wrote the prompt and before it waits.
         """
         status = Path(f"/proc/{self.process.pid}/stat")
-        while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "S":
-            pass
+        until(
+            lambda: not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "S"
+        )
         self.type(CTRL_C)
 
     def see(self, text: str) -> str:

@@ -12,6 +12,7 @@ import transcripts
 from fake_script import Gate, Script
 from fake_upstream import FakeUpstream
 from running import accepts, chat, process
+from waiting import until
 
 STREAM = [(b"content-type", b"text/event-stream")]
 
@@ -43,8 +44,7 @@ def test_an_open_stream_may_finish_within_the_grace(tmp_path: Path, upstream: Fa
             stream = answer.iter_raw()
             received = next(stream)
             relay.terminate()
-            while accepts(root):
-                pass
+            until(lambda: not accepts(root))
             gate.open()
             received += b"".join(stream)
         assert received == b"".join(pieces)

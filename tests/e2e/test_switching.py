@@ -12,6 +12,7 @@ from fake_script import Gate, Script
 from fake_upstream import FakeUpstream
 from network import Network
 from running import RunningRelay, StartRelay, chat
+from waiting import until
 
 STREAM = [(b"content-type", b"text/event-stream")]
 OFFLINE = {"probe_s": 0.2, "return_after_s": 0.3}
@@ -35,9 +36,7 @@ def serving(relay: RunningRelay) -> str:
 
 
 def until_serving(relay: RunningRelay, side: str) -> None:
-    """Look until it is so; the test's own time limit is what ends this."""
-    while serving(relay) != side:
-        pass
+    until(lambda: serving(relay) == side)
 
 
 def answered_by(relay: RunningRelay, *, stream: bool = False) -> str:
