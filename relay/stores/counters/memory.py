@@ -1,0 +1,214 @@
+"""Counters in the memory of one process: exact, and without waiting."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from relay.stores.counters.account import USES_KEPT_S, Account, Spending
+from relay.stores.counters.journal import Journal
+from relay.stores.counters.values import (
+    WINDOW_S,
+    Ask,
+    Granted,
+    Limit,
+    Recorded,
+    Refused,
+    Span,
+    Unseeded,
+    Used,
+)
+from relay.stores.counters.window import Entry
+from relay.types import Holder
+
+SWEEP_FROM = 1024
+"""Idle holders are looked for when there are so many, then when there are twice those left."""
+
+PARTS_AHEAD = 1000
+"""The journal may say that a thousandth of a budget more was spent than there was."""
+
+Part = tuple[Account, Entry | None, int, Spending | None, int]
+"""What a call has at one holder: tokens in an entry of its minute, money in a window's spending."""
+
+
+class Held(Granted):
+    """A call that is running, by the accounts at which it counts."""
+
+    __slots__ = ("parts", "settled")
+
+    def __init__(self, parts: list[Part]) -> None:
+        self.parts = parts
+        self.settled = False
+
+    @property
+    def used(self) -> list[Used]:
+        return [
+            Used(account.window.requests, account.window.tokens, WINDOW_S if entry else 0.0)
+            for account, entry, *_ in self.parts
+        ]
+
+
+class MemoryCounters:
+    """`clock` is for minutes and never goes back, `wall` for the windows of budgets.
+
+    With a journal, budgets outlive the process also when it is killed.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._wall = wall
+        self._accounts: dict[str, Account] = {}
+        self._sweep_at = SWEEP_FROM
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    def reserve(self, ask: Ask) -> Held | Refused | Unseeded:
+        """See `Counters`; the answer is there at once."""
+        now = self._clock()
+        admitted, seeded = True, True
+        places = []
+        for holder in ask.holders:
+            account = self._accounts.get(holder.id) or self._open(holder.id)
+            places.append((account, holder))
+            account.window.expire(now)
+            if holder.limits.budget_nano is not None:
+                spending = self._turn(account, holder)
+                seeded = seeded and (spending.seeded or ask.unseeded)
+            admitted = admitted and account.admits(holder, ask)
+        if not seeded:
+            return _unseeded(places)
+        if not admitted:
+            return self._refusal(ask, places, now)
+        return Held([self._take(account, holder, ask, now) for account, holder in places])
+
+    def settle(self, granted: Granted, *, tokens: int, cost_nano: int) -> None:
+        """See `Counters`."""
+        assert isinstance(granted, Held)  # noqa: S101  # what we gave
+        if granted.settled:
+            return
+        granted.settled = True
+        for account, entry, reserved_tokens, spending, reserved_nano in granted.parts:
+            account.parallel -= 1
+            if entry is not None:
+                if tokens < reserved_tokens:
+                    account.window.give_back(entry, reserved_tokens - tokens)
+                elif tokens > reserved_tokens:
+                    account.window.add(self._clock(), 0, tokens - reserved_tokens)
+            if spending is not None:
+                spending.reserved -= reserved_nano
+                spending.spent += cost_nano
+                if self._journal is not None:
+                    if cost_nano > reserved_nano:
+                        self._journal.more(spending.place, cost_nano - reserved_nano)
+                    elif cost_nano < reserved_nano:
+                        self._journal.less(spending.place, reserved_nano - cost_nano)
+
+    def seed(self, span: Span, spent_nano: int) -> None:
+        """See `Counters`."""
+        account = self._accounts.get(span.holder_id)
+        spending = None if account is None else account.spending
+        if spending is None or spending.seeded or spending.begins_at != span.begins_at:
+            return
+        spending.seeded = True
+        spending.spent += spent_nano - span.known_nano
+        spending.recorded += spent_nano - span.known_nano
+
+    def recorded(self, rows: Sequence[Recorded]) -> None:
+        """See `Counters`."""
+        for row in rows:
+            account = self._accounts.get(row.holder_id)
+            spending = None if account is None else account.spending
+            if spending is not None and spending.begins_at <= row.at:
+                spending.recorded += row.cost_nano
+                if self._journal is not None:
+                    self._journal.less(spending.place, row.cost_nano)
+        if self._journal is not None:
+            self._journal.write()
+
+    def unrecorded(self) -> Mapping[str, int]:
+        """See `Counters`."""
+        return {
+            account.id: account.spending.spent - account.spending.recorded
+            for account in self._accounts.values()
+            if account.spending is not None and account.spending.spent > account.spending.recorded
+        }
+
+    async def aclose(self) -> None:
+        """See `Counters`."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def _open(self, holder_id: str) -> Account:
+        if len(self._accounts) >= self._sweep_at:
+            self._sweep()
+        account = self._accounts[holder_id] = Account(holder_id)
+        return account
+
+    def _sweep(self) -> None:
+        now, wall = self._clock(), self._wall()
+        self._accounts = {
+            name: account
+            for name, account in self._accounts.items()
+            if not account.is_idle(now, wall)
+        }
+        self._sweep_at = max(SWEEP_FROM, 2 * len(self._accounts))
+
+    def _turn(self, account: Account, holder: Holder) -> Spending:
+        before = account.spending
+        spending = account.turn_to(holder, self._wall())
+        if spending is not before and self._journal is not None:
+            spending.spent = self._journal.found(spending.place)
+        return spending
+
+    def _take(self, account: Account, holder: Holder, ask: Ask, now: float) -> Part:
+        limits = holder.limits
+        account.parallel += 1
+        entry, tokens = None, 0
+        if limits.rpm is not None or limits.tpm is not None:
+            tokens = ask.tokens
+            if limits.tpm is not None and tokens:
+                tokens = min(tokens, limits.tpm - account.window.tokens)
+            entry = account.window.add(now, 1, tokens)
+        if limits.requests is not None:
+            account.uses += 1
+            wall = self._wall()
+            ends_at = holder.ends_at
+            account.uses_end_at = wall + USES_KEPT_S if ends_at is None else ends_at
+        spending, cost_nano = None, 0
+        if limits.budget_nano is not None:
+            spending = account.spending
+            if ask.cost_nano and spending is not None:
+                left = limits.budget_nano - spending.spent - spending.reserved
+                cost_nano = min(ask.cost_nano, left)
+                spending.reserved += cost_nano
+                if self._journal is not None and cost_nano:
+                    ahead = limits.budget_nano // PARTS_AHEAD
+                    self._journal.more(spending.place, cost_nano, ahead_nano=ahead)
+        return account, entry, tokens, spending, cost_nano
+
+    def _refusal(self, ask: Ask, places: Sequence[tuple[Account, Holder]], now: float) -> Refused:
+        wall = self._wall()
+        found: list[tuple[float, Limit, int]] = []
+        for place, (account, holder) in enumerate(places):
+            refusals = account.refusals(holder, ask, now=now, wall=wall)
+            found += [(wait_s, limit, place) for limit, wait_s in refusals]
+        wait_s, limit, place = max(found)
+        used = [account.window.used(now) for account, _ in places]
+        return Refused(limit, place, wait_s, used)
+
+
+def _unseeded(places: Sequence[tuple[Account, Holder]]) -> Unseeded:
+    spans = [
+        Span(account.id, spending.begins_at, spending.recorded)
+        for account, holder in places
+        if holder.limits.budget_nano is not None
+        and (spending := account.spending) is not None
+        and not spending.seeded
+    ]
+    return Unseeded(tuple(spans))
