@@ -28,13 +28,14 @@ from relay.prices import PriceTable
 from relay.reload import Reloader, Sources, Supervision, held
 from relay.routing import Router
 from relay.settings import Settings, SettingsError, load_settings, variable
+from relay.stores.counters import count_for_workers, open_counters
 from relay.telemetry import logs
 from relay.web.admin_reload import Outcome, Reload, not_reloadable
 from relay.web.connection import ClientConnection
 from relay.web.exchange import Exchange
 from relay.web.presence import Presence
 from relay.web.websocket import ChatSocket
-from relay.workers import Orders, Workers, tell_parent
+from relay.workers import Orders, Together, Workers, tell_parent
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
@@ -61,7 +62,8 @@ class Relay:
 
     `reload` is what `POST /admin/reload` does; a server of ours gives it. `opened` is the local
     backend of the settings when it has been opened already; `local` is one in place of theirs;
-    `sharing` says where it is when it is in another process.
+    `sharing` says where it is when it is in another process. `counted_at` is the socket of the one
+    that counts for the limits of this one and others.
     """
 
     def __init__(
@@ -71,13 +73,15 @@ class Relay:
         local: LocalModel | LocalBackend | None = None,
         opened: LocalBackend | None = None,
         sharing: Sharing | None = None,
+        counted_at: str | None = None,
     ) -> None:
         self.presence = Presence(settings.body_timeout_s)
         self.reload: Reload = not_reloadable
         self._local = local
         self._sharing = sharing
         self.store = store_of(settings)
-        self.ledger = ledger_of(settings, self.store, lambda: self._now.prices)
+        self.counters = open_counters(settings, socket=counted_at)
+        self.ledger = ledger_of(settings, self.store, lambda: self._now.prices, self.counters)
         self._table = PriceTable()
         self._life = Routes(lifespan=self._lifespan)
         # Outside of what is built: an open socket must not hold an old configuration.
@@ -136,6 +140,7 @@ class Relay:
             store=self.store,
             ledger=self.ledger,
             table=self._table,
+            counters=self.counters,
             known={name: health for name, health in known.items() if name in kept},
             reload=self._reload_now,
             virtual=self.keys,
@@ -189,7 +194,7 @@ class Relay:
             await asyncio.gather(*self._closing)
             for backend in self.backends.all():
                 await backend.aclose()
-            await close_books(self.ledger, self._table, self.keys, self.store)
+            await close_books(self.ledger, self.counters, self._table, self.keys, self.store)
 
 
 class Server(uvicorn.Server):
@@ -314,10 +319,12 @@ def _serve_by_workers(
     listener = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     models = ModelProcesses(settings, local)
+    counting = count_for_workers(settings)
 
     def orders(settings: Settings) -> Orders:
         patience_s = math.ceil(settings.shutdown_grace_s + SHUTDOWN_MARGIN_S) + WORKER_MARGIN_S
-        return Orders(partial(_work, settings, sources, models.sharing), patience_s)
+        shared = (models.sharing, counting.path)
+        return Orders(partial(_work, settings, sources, shared), patience_s)
 
     def renew() -> Orders | None:
         renewed = supervision.renew()
@@ -333,20 +340,20 @@ def _serve_by_workers(
         announce=lambda: announce(port) if announce is not None else None,
         renew=renew,
         watch=supervision.watch,
-        companion=models,
+        companion=Together(counting, models),
     ).run()
 
 
 def _work(
     settings: Settings,
     sources: Sources | None,
-    sharing: Sharing,
+    shared: tuple[Sharing, str],
     listener: socket.socket,
     on_serving: Callable[[], None],
 ) -> None:
     """What each worker does: a relay of its own on the common socket."""
     logs.configure(settings.log_level, settings.log_format)
-    relay = Relay(settings, sharing=sharing)
+    relay = Relay(settings, sharing=shared[0], counted_at=shared[1])
     _run(relay, listener, Reloader(relay, sources, spread=tell_parent), on_serving)
 
 

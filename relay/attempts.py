@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from relay.events import AttemptLost, Observer
+from relay.limits import Reservation
 from relay.routing import Target
 from relay.types import Answer, Call, Usage
 from relay.usage import estimate_answer, estimate_tokens, usage_in_body
@@ -52,6 +53,8 @@ class Trail:
     """Its answer came by another request's call, which counts the tokens and attempts."""
     error: str = ""
     """The code of the error that the client was told, or its type."""
+    reservation: Reservation | None = None
+    """What its caller's limits were asked for; whoever ends the request settles it."""
 
     def follow(self, other: "Trail") -> None:
         """This request had its answer by another one's call."""

@@ -1,14 +1,16 @@
 """What a relay remembers by: the store that the settings name, the keys and the ledger in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from relay.keys import VirtualKeys
 from relay.ledger import NO_LEDGER, Ledger, NoLedger, Pricing, load_redactor
+from relay.limits import SpentSince, nothing_spent, tell_recorded
 from relay.plugins import PluginMissing
 from relay.prices import PriceTable
 from relay.settings import Settings, SettingsError, variable
-from relay.stores import Store, open_store, prepare
+from relay.stores import Store, StoreUnavailable, open_store, prepare
+from relay.stores.counters import Counters
 
 NO_DATABASE = ("none", "")
 
@@ -33,10 +35,15 @@ def keys_of(settings: Settings, store: Store | None) -> VirtualKeys | None:
 
 
 async def close_books(
-    ledger: Ledger | NoLedger, table: PriceTable, keys: VirtualKeys | None, store: Store | None
+    ledger: Ledger | NoLedger,
+    counters: Counters,
+    table: PriceTable,
+    keys: VirtualKeys | None,
+    store: Store | None,
 ) -> None:
     """Write what is to be written, then give the store back."""
     await ledger.aclose()
+    await counters.aclose()
     await table.aclose()
     if keys is not None:
         await keys.aclose()
@@ -45,9 +52,12 @@ async def close_books(
 
 
 def ledger_of(
-    settings: Settings, store: Store | None, pricing: Callable[[], Pricing]
+    settings: Settings,
+    store: Store | None,
+    pricing: Callable[[], Pricing],
+    counters: Counters | None = None,
 ) -> Ledger | NoLedger:
-    """The ledger in that store.
+    """The ledger in that store; the `counters` of budgets are told what is in it.
 
     Raises:
         SettingsError: what bodies should go through is not there.
@@ -62,9 +72,24 @@ def ledger_of(
     return Ledger(
         store,
         pricing=pricing,
+        recorded=None if counters is None else partial(tell_recorded, counters),
         prepare=partial(prepare, settings.database_url),
         flush_s=settings.ledger_flush_s,
         keep_days=settings.ledger_keep_days,
         bodies_keep_days=settings.bodies_keep_days,
         redact=redact,
     )
+
+
+def spent_in(store: Store | None) -> SpentSince:
+    """What is spent by the ledger in that store; without one, nothing is known to be."""
+    if store is None:
+        return nothing_spent
+
+    async def spent(since: Mapping[str, float]) -> Mapping[str, int] | None:
+        try:
+            return await store.spent(since)
+        except StoreUnavailable:
+            return None
+
+    return spent

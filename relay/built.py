@@ -17,6 +17,7 @@ from starlette.responses import Response
 from relay import __version__
 from relay.attempts import CLIENT_LEFT
 from relay.backends import Backends
+from relay.books import spent_in
 from relay.engine import Engine
 from relay.errors import (
     InvalidRequest,
@@ -36,6 +37,7 @@ from relay.keys import (
     open_issuers,
 )
 from relay.ledger import NO_LEDGER, Book
+from relay.limits import Limiter
 from relay.local import states
 from relay.prices import Prices, PriceTable
 from relay.probing import Probing
@@ -43,6 +45,7 @@ from relay.routing import LOCAL, Router
 from relay.schema import field_path
 from relay.settings import Settings
 from relay.stores import Store, StoreUnavailable
+from relay.stores.counters import Counters
 from relay.switch import KeptMode, Side, Switch
 from relay.telemetry import logs
 from relay.upstream import fetch
@@ -88,6 +91,7 @@ class Built:
         store: Store | None,
         ledger: Book,
         table: PriceTable,
+        counters: Counters,
         known: Mapping[str, Health],
         reload: Reload,
         virtual: VirtualKeys | None = None,
@@ -98,6 +102,13 @@ class Built:
         self.users = Users()
         self.prices = Prices(settings.prices, settings.all_upstreams(), table)
         self._store, self._ledger = store, ledger
+        self.limiter = Limiter(
+            counters,
+            prices=self.prices,
+            spent=spent_in(store),
+            completion_tokens=settings.default_completion_tokens,
+            refuse_unpriced=settings.unpriced_models == "refuse",
+        )
         self._reload = reload
         self._virtual = virtual
         self._upstreams = backends.upstreams
@@ -203,6 +214,7 @@ class Built:
             max_retry_after_s=settings.max_retry_after_s,
             longest=settings.longest_timeouts,
             switch=self.switch,
+            limiter=self.limiter,
             observe=logs.of_attempts(),
         )
         self.catalogue = Catalogue(

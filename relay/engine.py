@@ -25,6 +25,7 @@ from relay.errors import BackendError, InvalidRequest, RelayError
 from relay.events import AttemptFailed, Observer, ignore
 from relay.flights import Flights
 from relay.keys import check_model
+from relay.limits import Limiter, Reservation
 from relay.routing import Route, Router, Target
 from relay.settings import SomeTimeouts
 from relay.switch import Switch
@@ -39,6 +40,10 @@ FORM_BEGINS = b"--"
 _ASK_USAGE = b'"stream_options": {"include_usage":true}'
 
 
+READS = frozenset({"GET", "HEAD"})
+"""Methods of calls that ask no model."""
+
+
 class Engine:
     """Answers calls from whatever the router names."""
 
@@ -51,15 +56,19 @@ class Engine:
         max_retry_after_s: float = 10.0,
         longest: SomeTimeouts | None = None,
         switch: Switch | None = None,
+        limiter: Limiter | None = None,
         observe: Observer = ignore,
     ) -> None:
-        """`ask_usage`: have upstreams tell the tokens of streams, too."""
+        """`ask_usage`: have upstreams tell the tokens of streams, too; of callers with limits they
+        are asked for anyway. Without a `limiter` nobody has any.
+        """
         self.router = router
         self._retries = retries
         self._ask_usage = ask_usage
         self._max_retry_after_s = max_retry_after_s
         self._longest = (longest or SomeTimeouts()).model_dump(exclude_none=True)
         self._switch = switch or Switch()
+        self._limiter = limiter
         self._observe = observe
         self._aboard: dict[Hashable, Trail] = {}
         self._flights: Flights[tuple[Completion | RelayError, Trail]] = Flights()
@@ -69,13 +78,16 @@ class Engine:
 
         Raises:
             NotPermitted: its caller may not make that call.
+            RateLimited, InsufficientQuota: its caller has used what it may.
             InvalidRequest: the conversation cannot be sent as it stands.
             BackendError: nobody answered; the last attempt's failure.
         """
         _begin(trail, call)
-        if call.identity.models or call.identity.holders:
-            await self._admit(call, trail)
+        if call.identity.models:
+            check_model(call)
         route = self.router.route(call) if target is None else Route((target,))
+        if call.identity.holders:
+            await self._admit(call, trail, route)
         if route.single_flight and call.content is None:
             return await self._share(route, call, trail)
         return await self._attempts(self._ask, route, call, trail)
@@ -86,29 +98,33 @@ class Engine:
         """The answer once it has begun, from where `complete` would have it; leaving closes it.
 
         Raises:
-            NotPermitted, InvalidRequest, BackendError: as `complete`, and on entering.
+            NotPermitted, RateLimited, InsufficientQuota, InvalidRequest, BackendError: as
+                `complete`, but on entering.
         """
         return Streaming(lambda: self._begin(call, trail, target))
 
     async def _begin(self, call: Call, trail: Trail, target: Target | None) -> Opened:
         _begin(trail, call)
-        if call.identity.models or call.identity.holders:
-            await self._admit(call, trail)
+        if call.identity.models:
+            check_model(call)
         route = self.router.route(call) if target is None else Route((target,))
+        if call.identity.holders:
+            await self._admit(call, trail, route)
         opened = await self._attempts(self._open, route, call, trail)
         trail.usage_unasked = opened.unasked
         trail.first_byte_at = perf_counter()
         return opened
 
-    async def _admit(self, call: Call, trail: Trail) -> None:  # noqa: ARG002
-        """Whether its caller may make that call.
+    async def _admit(self, call: Call, trail: Trail, route: Route) -> None:
+        """Take from its caller's limits what a call may use; lists and files count for nothing.
 
         Raises:
-            ModelNotAllowed: not with that model.
-            InvalidRequest: it names several.
+            RateLimited, InsufficientQuota, ModelNotAllowed, Overloaded: see `Limiter.reserve`.
         """
-        if call.identity.models:
-            check_model(call)
+        if self._limiter is not None and call.method not in READS:
+            first = route.targets[0]
+            taken = self._limiter.reserve(call, first.model or call.model, first.name)
+            trail.reservation = taken if isinstance(taken, Reservation) else await taken
 
     async def _share(self, route: Route, call: Call, trail: Trail) -> Completion:
         """One upstream call for all that ask the same at the same time, with the same key."""
@@ -247,7 +263,8 @@ class Engine:
         renamed = target.model is not None and target.model != call.model
         if renamed and call.rename is not None:
             call, renamed = call.rename(call, target.model or ""), False
-        unasked = self._ask_usage and call.stream and _silent(call)
+        asks = self._ask_usage or trail.reservation is not None
+        unasked = asks and call.stream and _silent(call)
         trail.usage_unasked = unasked
         if plan is not None or renamed or unasked:
             try:

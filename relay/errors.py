@@ -14,6 +14,8 @@
     │   ├── AddressNotAllowed     403                            address_not_allowed
     │   └── ModelNotAllowed       403                            model_not_allowed
     ├── RequestTimeout            408     invalid_request_error  request_timeout
+    ├── RateLimited               429     rate_limit_error       rate_limit_exceeded
+    ├── InsufficientQuota         429     insufficient_quota     insufficient_quota
     ├── InternalError             500     server_error           internal_error
     └── BackendError              502     upstream_error
         ├── UpstreamUnreachable   502                            upstream_unreachable (unsent)
@@ -165,6 +167,22 @@ class ModelNotAllowed(NotPermitted):
     """That key may not use that model."""
 
     code = "model_not_allowed"
+
+
+class RateLimited(RelayError):
+    """A limit per minute, or of calls at once, is reached; `retry-after` says when to come back."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class InsufficientQuota(RelayError):
+    """A budget, or the number of requests that a token is good for, is used up."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
 
 
 class InternalError(RelayError):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # it starts the reloader, so it has to be imported first
 FIXED = (
     *("host", "port", "workers", "database_url", "redis_url", "state_file"),
     *("ledger_flush_s", "ledger_keep_days", "bodies_keep_days", "redact_bodies"),
-    "database_pool_size",
+    *("database_pool_size", "redis_timeout_s", "limits_without_redis", "budget_journal"),
 )
 """What is opened once, when the process starts."""
 

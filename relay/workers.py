@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -65,6 +65,29 @@ class Companion(Protocol):
     async def serving(self) -> None:
         """Wait until it does what it is there for. Raises: WorkerFailed."""
         ...
+
+
+class Together:
+    """Several companions as one: entered in this order, left in the opposite one."""
+
+    def __init__(self, *companions: Companion) -> None:
+        self._companions = companions
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> "Together":
+        async with AsyncExitStack() as entered:
+            for companion in self._companions:
+                await entered.enter_async_context(companion)
+            self._stack = entered.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def serving(self) -> None:
+        """Wait for all of them. Raises: WorkerFailed."""
+        for companion in self._companions:
+            await companion.serving()
 
 
 class Workers:

@@ -21,6 +21,8 @@ TABLE = [
     (errors.Conflict, 409, "invalid_request_error", "conflict"),
     (errors.RequestTooLarge, 413, "invalid_request_error", "request_too_large"),
     (errors.UnsupportedMediaType, 415, "invalid_request_error", "unsupported_media_type"),
+    (errors.RateLimited, 429, "rate_limit_error", "rate_limit_exceeded"),
+    (errors.InsufficientQuota, 429, "insufficient_quota", "insufficient_quota"),
     (errors.InternalError, 500, "server_error", "internal_error"),
     (errors.UpstreamUnreachable, 502, "upstream_error", "upstream_unreachable"),
     (errors.WentOffline, 502, "upstream_error", "upstream_unreachable"),

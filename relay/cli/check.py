@@ -75,8 +75,6 @@ def run(flags: dict[str, Any], config: str | None) -> None:
 
 
 def _read(settings: Settings) -> Iterator[Finding]:
-    for name in settings.unused():
-        yield Finding("settings", variable(name), "note", "does nothing in this version")
     yield Finding("door", f"{address(settings)}/v1", "ok", f"for {admission(settings)}")
     yield _ledger(settings)
     yield from _local(settings)

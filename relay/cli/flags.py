@@ -190,6 +190,32 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             "apply relay.toml as soon as it changes; else on SIGHUP, relay reload",
         ),
     ),
+    "Limits and budgets of keys": (
+        Flag(
+            "limits_without_redis",
+            "open",
+            "while Redis is away: open (each process counts by itself) or closed (503 for calls"
+            " that have limits)",
+        ),
+        Flag(
+            "default_completion_tokens",
+            "1024",
+            "tokens of an answer that are reserved where a request does not say how many it may"
+            " have",
+        ),
+        Flag(
+            "unpriced_models",
+            "allow",
+            "calls of a model without a price by those who have a budget: allow (they cost nothing)"
+            " or refuse",
+        ),
+        Flag(
+            "budget_journal",
+            "relay.budgets.journal",
+            "where money is noted that is in no ledger yet, so that budgets hold when the relay is"
+            " killed",
+        ),
+    ),
     "Memory and logs": (
         Flag(
             "database_url",
@@ -215,6 +241,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             " relay.redactors, or package.module:attribute",
         ),
         Flag("redis_url", "", "shared counters for many replicas"),
+        Flag("redis_timeout_s", "0.25", "longest that a call waits for Redis, seconds"),
         Flag(
             "log_level",
             "info",

@@ -11,7 +11,7 @@ from relay.cli.outline import address, admission, serves_locally, steps_in
 from relay.cli.terminal import fail, note
 from relay.local import LocalBackend, open_locals, opens_lightly
 from relay.reload import Sources, held
-from relay.settings import Settings, SettingsError, variable
+from relay.settings import Settings, SettingsError
 from relay.workers import WorkerFailed
 
 
@@ -60,8 +60,6 @@ def _announce(settings: Settings, local: LocalBackend | None) -> None:
         note(f"  while the network is away from the local model {name}", style="")
     note(f"  for {admission(settings)}", style="")
     note(f"  {_curl(settings, local)}", style="")
-    for name in settings.unused():
-        note(f"  {variable(name)} is set, but does nothing in this version", style="yellow")
 
 
 def _curl(settings: Settings, local: LocalBackend | None) -> str:

@@ -83,14 +83,18 @@ def to_anthropic(headers: Iterable[tuple[bytes, bytes]], *, now: float) -> RawHe
 
 
 def _until(value: bytes, now: float) -> bytes | None:
-    """The time left until a moment as OpenAI writes it: `6m0s`, `1.5s`, `20ms`."""
+    """The time left until a moment, as OpenAI writes it."""
     try:
         moment = datetime.fromisoformat(value.decode("ascii"))
     except ValueError:  # UnicodeDecodeError is one
         return None
     if moment.tzinfo is None:
         return None
-    milliseconds = max(0, round((moment.timestamp() - now) * 1000))
+    return duration(max(0, round((moment.timestamp() - now) * 1000)))
+
+
+def duration(milliseconds: int) -> bytes:
+    """A time as OpenAI writes it: `6m0s`, `1.5s`, `20ms`."""
     if milliseconds < 1000:
         return b"%dms" % milliseconds if milliseconds else b"0s"
     minutes, milliseconds = divmod(milliseconds, 60_000)

@@ -168,7 +168,8 @@ def _entry(parent: Entry, payload: dict[str, Any]) -> Entry:
     if "m" in payload:
         identity = replace(identity, models=(*identity.models, tuple(payload["m"])))
     if "n" in payload:
-        holder = Holder(f"token_{payload['t']}", Limits(requests=payload["n"]), payload["i"])
+        limits = Limits(requests=payload["n"])
+        holder = Holder(f"token_{payload['t']}", limits, payload["i"], payload["e"])
         identity = replace(identity, holders=(*identity.holders, holder))
     guard = parent.guard
     if "o" in payload:

@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -67,6 +67,7 @@ class Ledger:
         store: Store,
         *,
         pricing: Callable[[], Pricing],
+        recorded: Callable[[Sequence[LedgerRow]], None] | None = None,
         prepare: Callable[[], Awaitable[object]] | None = None,
         flush_s: float = 1.0,
         keep_days: int = 400,
@@ -76,13 +77,15 @@ class Ledger:
     ) -> None:
         """`pricing` gives the prices of today, for what ended before there were any.
 
-        `prepare` is done to the store first; it raises `StoreUnavailable` as the store does.
+        `recorded` is told which rows are in the store. `prepare` is done to the store first; it
+        raises `StoreUnavailable` as the store does.
         """
         self._store = store
         self.full = False
         self.lost = 0
         """Rows for which there was no room."""
         self._pricing = pricing
+        self._recorded = recorded
         self._prepare = prepare
         self._flush_s = flush_s
         self._keep_s, self._bodies_keep_s = keep_days * DAY_S, bodies_keep_days * DAY_S
@@ -160,7 +163,7 @@ class Ledger:
             bodies = list(islice(self._bodies, BATCH_BODIES))
             kept = await asyncio.to_thread(self._redacted, bodies) if bodies else []
             try:
-                await self._insist(partial(self._store.append, rows, kept))
+                await self._insist(partial(self._append, rows, kept))
             except Exception:  # one batch that nobody can keep must not hold up all that follow
                 self.lost += len(rows)
                 _log.exception("ledger_failed")
@@ -171,6 +174,11 @@ class Ledger:
                 self._bodies_bytes -= len(one.request) + len(one.response)
             self.full = False
             self._room.set()
+
+    async def _append(self, rows: Sequence[LedgerRow], bodies: Sequence[Bodies]) -> None:
+        await self._store.append(rows, bodies)
+        if self._recorded is not None:
+            self._recorded(rows)
 
     async def _rows(self) -> list[LedgerRow]:
         """The next of the queue, a few at a time, since requests want the event loop, too."""

@@ -222,6 +222,29 @@ class Settings(Section):
     redis_url: Address | None = Field(
         None, repr=False, description="shared counters for many replicas"
     )
+    redis_timeout_s: Seconds = Field(
+        0.25, description="longest that a call waits for Redis, seconds"
+    )
+    limits_without_redis: Literal["open", "closed"] = Field(
+        "open",
+        description="while Redis is away: open (each process counts by itself) or closed (503 for"
+        " calls that have limits)",
+    )
+    default_completion_tokens: Annotated[int, Field(ge=0)] = Field(
+        1024,
+        description="tokens of an answer that are reserved where a request does not say how many"
+        " it may have",
+    )
+    unpriced_models: Literal["allow", "refuse"] = Field(
+        "allow",
+        description="calls of a model without a price by those who have a budget: allow (they cost"
+        " nothing) or refuse",
+    )
+    budget_journal: Path = Field(
+        Path("relay.budgets.journal"),
+        description="where money is noted that is in no ledger yet, so that budgets hold when the"
+        " relay is killed",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe event that is logged; debug logs each request"
     )
@@ -383,10 +406,6 @@ class Settings(Section):
                 timeouts=self.timeouts,
             ),
         )
-
-    def unused(self) -> list[str]:
-        """Names that are set but do nothing in this version yet."""
-        return [name for name in ("redis_url",) if name in self.model_fields_set]
 
 
 def _sha256(key: SecretStr) -> bytes:

@@ -1,6 +1,6 @@
 """The end of each request: its tokens, its price, and who is told of it.
 
-Visit or turn of a socket, its Trail --> RequestEnded --> observer (logs), ledger
+Visit or turn of a socket, its Trail --> RequestEnded --> observer (logs), ledger; limits
 """
 
 import time
@@ -74,6 +74,8 @@ class Accounts:
             trail.first_byte_at - began if streamed else None,
             trail.error,
         )
+        if trail.reservation is not None:
+            trail.reservation.end(usage, cost_nano)
         self.observe(ended)
         if kept:
             self.ledger.add(

@@ -53,7 +53,7 @@ class ChatEndpoint:
                     await self._stream(call, visit)
                 else:
                     answer = await self._engine.complete(call, visit.trail)
-                    if self._count:
+                    if self._count or visit.trail.reservation is not None:
                         visit.trail.take_body(answer.body)
                     wait = visit.answer(answer.status, answer.headers, answer.body)
                     if wait is not None:
@@ -83,7 +83,8 @@ class ChatEndpoint:
     async def _stream(self, call: Call, visit: Visit) -> None:
         async with self._engine.stream(call, visit.trail) as answer:
             strip = visit.trail.usage_unasked
-            usage = UsageInStream(strip=strip) if strip or self._count else None
+            count = strip or self._count or visit.trail.reservation is not None
+            usage = UsageInStream(strip=strip) if count else None
             try:
                 if visit.trail.target == LOCAL:
                     await self._send_local(visit, answer, usage)

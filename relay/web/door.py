@@ -69,6 +69,7 @@ class Door:
         headers = client.headers
         if client.path in messages_form.PATHS:
             visit.own_headers = [(b"request-id", visit.request_id.encode())]
+            visit.limits_as = messages_form.translated
             headers = messages_form.as_bearer(headers)
         self._users.enter()
         try:
@@ -99,7 +100,7 @@ class Door:
             if not client.started:
                 await awaited(messages_form.send_error(visit, internal_error(visit.request_id)))
         finally:
-            if self._told:
+            if self._told or visit.trail.reservation is not None:
                 self._close(visit)
             self._users.leave()
 

@@ -125,13 +125,14 @@ class MessagesEndpoint:
     async def _complete(self, call: Call, visit: Visit) -> None:
         answer = await self._engine.complete(call, visit.trail)
         body, headers = answer.body, answer.headers
+        count = self._count or visit.trail.reservation is not None
         if visit.trail.target in self._native:
             if visit.client.path == COUNT_TOKENS:
                 visit.trail.usage = Usage()  # counting costs nothing
-            elif self._count:
+            elif count:
                 messages_usage.take_body(visit.trail, body)
         else:
-            if self._count:
+            if count:
                 visit.trail.take_body(body)
             body, headers = messages_answer.to_message_body(body), [JSON, *translated(headers)]
         await awaited(visit.answer(answer.status, headers, body))
@@ -144,7 +145,8 @@ class MessagesEndpoint:
                 await self._translate(visit, answer, call.model)
 
     async def _pass_on(self, visit: Visit, answer: Answer) -> None:
-        usage = messages_usage.UsageInMessages() if self._count else None
+        count = self._count or visit.trail.reservation is not None
+        usage = messages_usage.UsageInMessages() if count else None
         try:
             await send_events(visit, answer, ping_s=self._ping_s, ping=PING, usage=usage)
         finally:

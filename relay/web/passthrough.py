@@ -97,7 +97,8 @@ class Passthrough:
 
     async def _send(self, visit: Visit, answer: Answer) -> None:
         tally: UsageInStream | UsageInBody | None = None
-        if self._count and _generates(visit.client.method, visit.client.path):
+        count = self._count or visit.trail.reservation is not None
+        if count and _generates(visit.client.method, visit.client.path):
             tally = UsageInStream(strip=False) if visit.trail.stream else UsageInBody()
         try:
             if visit.trail.stream:
@@ -144,7 +145,8 @@ class Passthrough:
             raise too_large(max_bytes)
         if call.method != "POST":
             check_model(call)  # without one: it may be named in the body, but not where it counts
-        looked_at = self._engine.router.named or self._count or visit.identity.models
+        identity = visit.identity
+        looked_at = self._engine.router.named or self._count or identity.models or identity.holders
         if looked_at and _is_json(visit.headers):
             return await self._read_named(call, visit, watch, max_bytes)
         if is_form(visit.headers):

@@ -10,6 +10,7 @@ from starlette.types import Message, Scope
 
 from relay.attempts import Trail
 from relay.errors import RelayError, UpstreamStatus
+from relay.limits import without_upstreams
 from relay.sse import WholeEvents
 from relay.types import ANONYMOUS, Answer, Identity, RawHeaders
 from relay.web.client import Client, Wait
@@ -27,7 +28,8 @@ class Visit:
     """One request from the door to the end of its answer: who, under which id, and how it went.
 
     `headers` are the request's by name, for those that come once; `own_headers` go with the answer,
-    beside those that every answer has. What writes gives back something to await, or None: see
+    beside those that every answer has; `limits_as` puts what is told of the caller's limits into
+    another API's form. What writes gives back something to await, or None: see
     `Client`.
     """
 
@@ -38,6 +40,7 @@ class Visit:
         "headers",
         "identity",
         "kept",
+        "limits_as",
         "own_headers",
         "recording",
         "request_id",
@@ -54,6 +57,7 @@ class Visit:
         self.headers = client.head.named
         self.identity: Identity = ANONYMOUS
         self.request_id = _request_id(self.headers.get(b"x-request-id"))
+        self.limits_as: Callable[[RawHeaders], RawHeaders] | None = None
         self.own_headers: RawHeaders = ()
         self.kept = False  # whether it goes into the ledger
         self.recording: Recording | None = None
@@ -72,19 +76,27 @@ class Visit:
     def answer(self, status: int, headers: RawHeaders, body: bytes) -> Wait:
         """The whole answer, with the headers that every answer carries."""
         self.status = status
-        return self.client.answer(status, [*headers, *self._own_headers()], body)
+        return self.client.answer(status, self._all_headers(headers), body)
 
     def begin(self, status: int, headers: RawHeaders) -> Wait:
         """The head of an answer, with those headers."""
         self.status = status
-        return self.client.begin(status, [*headers, *self._own_headers()])
+        return self.client.begin(status, self._all_headers(headers))
 
     async def send(self, message: Message) -> None:
         """ASGI's send; puts those headers onto the head."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self._own_headers()]
+            message["headers"] = self._all_headers(message.get("headers", ()))
         await self.client.send(message)
+
+    def _all_headers(self, headers: RawHeaders) -> RawHeaders:
+        reservation = self.trail.reservation
+        if reservation is not None and (limits := reservation.headers()):
+            if self.limits_as is not None:
+                limits = self.limits_as(limits)
+            headers = [*without_upstreams(headers), *limits]
+        return [*headers, *self._own_headers()]
 
     def _own_headers(self) -> RawHeaders:
         trail = self.trail

@@ -250,14 +250,6 @@ def test_a_typo_in_a_setting_names_the_nearest(relay: Program) -> None:
     assert "did you mean RELAY_UPSTREAM_URL?" in shown.stdout
 
 
-def test_a_setting_without_effect_is_a_note(relay: Program) -> None:
-    shown = relay("check", "--local", "echo", env={"RELAY_REDIS_URL": "redis://:canary@h"})
-
-    assert shown.returncode == 0
-    assert rows(shown.stdout)["settings"] == "RELAY_REDIS_URL note does nothing in this version"
-    assert "canary" not in shown.stdout + shown.stderr
-
-
 def test_a_local_model_is_looked_for(relay: Program) -> None:
     shown = relay("check", "--local", "echo")
 

@@ -135,14 +135,6 @@ def test_the_first_named_model_is_the_one_to_try(tmp_path: Path, fake: FakeUpstr
     assert '"model": "big"' in shown
 
 
-def test_a_setting_without_effect_is_a_warning(tmp_path: Path) -> None:
-    with serving(tmp_path, "--local", "echo", "--redis-url", "redis://:canary@x") as (process, _):
-        shown = stop(process)
-
-    assert "RELAY_REDIS_URL is set, but does nothing in this version\n" in shown
-    assert "canary" not in shown
-
-
 def test_json_logs_come_without_a_banner(tmp_path: Path) -> None:
     with serving(tmp_path, "--local", "echo", "--log-format", "json") as (process, _):
         shown = stop(process)

@@ -81,10 +81,6 @@ class TestInPython:
         with pytest.raises(ValidationError, match="prot"):
             Settings(prot=1)
 
-    def test_those_that_do_nothing_yet_are_known(self):
-        assert Settings().unused() == []
-        assert Settings(redis_url="redis://h", admin_key="k").unused() == ["redis_url"]
-
 
 class TestWayUp:
     """How an upstream is reached."""
