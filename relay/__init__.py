@@ -7,13 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from relay.app import create_app, serve
+    from relay.app import create_app
+    from relay.serving import serve
     from relay.settings import Settings
 
 __version__ = "0.1.0"
 __all__ = ["Settings", "__version__", "create_app", "serve"]
 
-_HOME = {"create_app": "relay.app", "serve": "relay.app", "Settings": "relay.settings"}
+_HOME = {"create_app": "relay.app", "serve": "relay.serving", "Settings": "relay.settings"}
 
 
 def __getattr__(name: str) -> Any:

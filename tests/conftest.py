@@ -10,7 +10,8 @@ from fake_upstream import FakeUpstream
 from hypothesis import HealthCheck, settings
 from running import UPSTREAM_KEY, RunningRelay, StartRelay
 
-from relay.app import Relay, build_server, listen
+from relay.app import Relay
+from relay.serving import build_server, listen
 from relay.settings import Settings
 
 pytest_plugins = ["kinds", "servers"]

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from relay.app import serve
+from relay.serving import serve
 from relay.settings import load_settings
 from relay.stores.counters.redis import RedisCounters
 

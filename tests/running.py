@@ -14,7 +14,8 @@ from typing import Any
 
 import httpx
 
-from relay.app import Relay, Server
+from relay.app import Relay
+from relay.serving import Server
 
 ROOT = Path(__file__).parents[1]
 _ADDRESS = re.compile(r"relay \S+ on (http://\S+)/v1$")

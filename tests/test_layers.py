@@ -33,6 +33,7 @@ LAYERS = (
         "built",
         "model_process",
         "reload",
+        "serving",
         "watch",
         "workers",
         "cli",
@@ -47,7 +48,7 @@ KNOW_EACH_OTHER = (0, len(LAYERS) - 1)
 BORDERS = {
     "fastapi": ("web", "built"),
     "starlette": ("web", "app", "built"),
-    "sse_starlette": ("web", "app"),
+    "sse_starlette": ("web", "serving"),
     "httpx": ("upstream",),
     "httpx2": ("upstream",),
     "httptools": ("upstream", "web"),

@@ -6,11 +6,11 @@ import os
 from typing import Any
 
 from relay import __version__
-from relay.app import serve
 from relay.cli.outline import address, admission, serves_locally, steps_in
 from relay.cli.terminal import fail, note
 from relay.local import LocalBackend, open_locals, opens_lightly
 from relay.reload import Sources, held
+from relay.serving import serve
 from relay.settings import Settings, SettingsError
 from relay.workers import WorkerFailed
 

@@ -14,6 +14,7 @@ nested names join with two underscores (`RELAY_TIMEOUTS__CONNECT_S`). A secret i
     prices.py     what calls cost
 """
 
+from relay.settings.faults import LOCAL
 from relay.settings.keys import (
     ClaimPolicySettings,
     Count,
@@ -30,7 +31,7 @@ from relay.settings.keys import (
     check_identity_url,
 )
 from relay.settings.local import LocalModelSettings
-from relay.settings.model import LOCAL, Mode, Settings
+from relay.settings.model import Mode, Settings
 from relay.settings.names import env_example, leaves, variable
 from relay.settings.prices import PriceSettings
 from relay.settings.routes import History, ModelSettings, OfflineSettings, TargetSettings

@@ -1,17 +1,13 @@
 """Every setting: its name, type, default and meaning, and what must hold between them."""
 
-import hashlib
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
+from relay.settings.faults import faults_of
 from relay.settings.keys import IssuerSettings, KeySettings, TeamSettings
 from relay.settings.local import LocalModelSettings
-from relay.settings.nearest import did_you_mean
 from relay.settings.prices import PriceSettings
 from relay.settings.routes import History, ModelSettings, OfflineSettings
 from relay.settings.upstream import Section, SomeTimeouts, Timeouts, UpstreamSettings
@@ -27,11 +23,6 @@ from relay.settings.values import (
 )
 
 Mode = Literal["auto", "remote", "local"]
-
-LOCAL = "local"
-"""The name under which the local model appears among the targets."""
-
-ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
 
 class Settings(Section):
@@ -277,105 +268,7 @@ class Settings(Section):
 
     def faults(self) -> list[str]:
         """What does not hold between these settings: nothing, unless one is a `model_copy`'s."""
-        return [
-            *self._upstream_faults(),
-            *self._model_faults(),
-            *self._price_faults(),
-            *self._local_faults(),
-            *self._door_faults(),
-            *self._key_faults(),
-        ]
-
-    def _upstream_faults(self) -> Iterator[str]:
-        if self.upstream_url and self.upstreams:
-            yield "set either upstream_url or [[upstreams]], not both"
-        for name, times in Counter(upstream.name for upstream in self.upstreams).items():
-            if name == LOCAL:
-                yield "no upstream can be called 'local': that is the local model"
-            elif times > 1:
-                yield f"{times} upstreams are called '{name}': give each its own name"
-        for upstream in self.all_upstreams():
-            if self._is_own(upstream.base_url):
-                yield (
-                    f"{upstream.base_url} is this relay's own address: calls would go in circles; "
-                    "name another server (is OPENAI_BASE_URL set for the clients of this relay?)"
-                )
-        if self.mode == "remote" and not self.all_upstreams():
-            yield "mode is 'remote', but there is no upstream: set RELAY_UPSTREAM_URL"
-
-    def _model_faults(self) -> Iterator[str]:
-        ids = Counter(name for model in self.models for name in (model.id, *model.aliases))
-        for name, times in ids.items():
-            if times > 1:
-                yield f"{times} models have the id '{name}': give each its own id"
-        known = [upstream.name for upstream in self.all_upstreams()]
-        for model in self.models:
-            for target in model.all_targets():
-                if target.upstream is not None and target.upstream not in known:
-                    yield (
-                        f"model '{model.id}' goes to the upstream '{target.upstream}', "
-                        f"which is not there{did_you_mean(target.upstream, known)}"
-                    )
-
-    def _price_faults(self) -> Iterator[str]:
-        known = [*(upstream.name for upstream in self.all_upstreams()), LOCAL]
-        for price in self.prices:
-            if price.upstream is not None and price.upstream not in known:
-                yield (
-                    f"the price of '{price.model}' is for the upstream '{price.upstream}', "
-                    f"which is not there{did_you_mean(price.upstream, known)}"
-                )
-
-    def _local_faults(self) -> Iterator[str]:
-        for name, times in Counter(model.id for model in self.local_models).items():
-            if times > 1:
-                yield f"{times} local models have the id '{name}': give each its own id"
-
-    def _door_faults(self) -> Iterator[str]:
-        if "*" in self.cors_origins and self.cors_credentials:
-            yield "cors_origins '*' and cors_credentials cannot go together"
-        # With an admin key, keys can be made; until there is one, nobody comes in.
-        if not (self.has_keys or self.admin_key or self.anonymous):
-            yield (
-                f"the relay would be open to everyone on {self.host}: set RELAY_API_KEYS, "
-                "or RELAY_ALLOW_ANONYMOUS=true if that is meant"
-            )
-        if self.admin_key is not None and self.admin_key in self.api_keys:
-            yield "admin_key is one of api_keys: a client could do what the operator does"
-
-    def _key_faults(self) -> Iterator[str]:
-        for kind in ("keys", "teams", "issuers"):
-            for name, times in Counter(one.name for one in getattr(self, kind)).items():
-                if times > 1:
-                    yield f"{times} {kind} are called '{name}': give each its own name"
-        for issuer, times in Counter(one.issuer for one in self.issuers).items():
-            if times > 1:
-                yield f"{times} issuers are {issuer}: give one of them several audiences"
-        admin = None if self.admin_key is None else _sha256(self.admin_key)
-        static = {_sha256(key) for key in self.api_keys}
-        for digest, times in Counter(key.digest for key in self.keys).items():
-            name = next(key.name for key in self.keys if key.digest == digest)
-            if times > 1:
-                yield f"{times} keys have the sha256 of '{name}': give each its own key"
-            if digest == admin:
-                yield f"the key '{name}' is the admin_key: a client could do what the operator does"
-            if digest in static:
-                yield f"the key '{name}' is one of api_keys as well: leave one of them out"
-        known = [team.name for team in self.teams]
-        policies = [
-            *((f"the key '{key.name}'", key) for key in self.keys),
-            *(
-                (f"the issuer '{one.name}'", policy)
-                for one in self.issuers
-                for policy in one.policies
-            ),
-        ]
-        for what, policy in policies:
-            if policy.team is not None and policy.team not in known:
-                yield (
-                    f"{what} belongs to the team '{policy.team}', which is not there"
-                    f"{did_you_mean(policy.team, known)}"
-                )
+        return faults_of(self)
 
     @property
     def has_keys(self) -> bool:
@@ -386,12 +279,6 @@ class Settings(Section):
     def anonymous(self) -> bool:
         """Whether callers need no key while there is none."""
         return self.allow_anonymous or is_loopback(self.host)
-
-    def _is_own(self, base_url: str) -> bool:
-        parts = urlsplit(base_url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        here = is_loopback(self.host) or self.host in ANY_ADDRESS
-        return port == self.port and here and is_loopback(parts.hostname or "")
 
     def all_upstreams(self) -> tuple[UpstreamSettings, ...]:
         """The upstreams, whether they came as one URL or as a list."""
@@ -406,7 +293,3 @@ class Settings(Section):
                 timeouts=self.timeouts,
             ),
         )
-
-
-def _sha256(key: SecretStr) -> bytes:
-    return hashlib.sha256(key.get_secret_value().encode()).digest()

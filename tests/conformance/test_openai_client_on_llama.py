@@ -10,7 +10,8 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 from running import RunningRelay
 
-from relay.app import Relay, build_server, listen
+from relay.app import Relay
+from relay.serving import build_server, listen
 from relay.settings import Settings
 
 ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Tell me a long story."}]

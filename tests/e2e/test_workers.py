@@ -18,7 +18,7 @@ from fake_upstream import FakeUpstream
 from running import accepts, chat, process
 from waiting import until
 
-from relay.app import serve
+from relay.serving import serve
 from relay.settings import Settings, SettingsError
 
 STREAM = [(b"content-type", b"text/event-stream")]
