@@ -5,7 +5,7 @@ door        where it would listen, and for whom
 upstream    asked for its models, once with each of its keys
 model       where its calls go, and what about that was hardly meant
 local       looked for, not loaded; only when something is answered by it
-ledger      where usage is kept; not opened
+ledger      where usage is kept: reached, not changed
 """
 
 import asyncio
@@ -38,11 +38,20 @@ from relay.settings import (
     load_settings,
     variable,
 )
+from relay.stores import StoreUnavailable, look
+from relay.stores.schema import refusal
 from relay.stores.url import parse_store_url
 from relay.upstream import open_upstream
 
 PATIENCE_S = 10.0
 """The longest wait for an upstream, also where its own limits are wider."""
+
+_KEPT = {
+    "current": "usage is kept",
+    "empty": "usage is kept; its tables will be made",
+    "older": "usage is kept; it will be brought up to date",
+}
+"""What a relay makes of a database in that state."""
 
 _FULL_PATH = "/chat/completions"
 
@@ -106,7 +115,15 @@ def _ledger(settings: Settings) -> Finding:
         return Finding("ledger", "", "wrong", str(exc))
     if store is None:
         return Finding("ledger", "none", "ok", "usage is not kept")
-    return Finding("ledger", parse_store_url(settings.database_url).shown, "ok", "usage is kept")
+    url = settings.database_url
+    shown = parse_store_url(url).shown
+    try:
+        state = asyncio.run(look(url))
+    except StoreUnavailable as exc:
+        return Finding("ledger", shown, "wrong", str(exc))
+    if state not in _KEPT:
+        return Finding("ledger", shown, "wrong", refusal(shown, state))
+    return Finding("ledger", shown, "ok", _KEPT[state])
 
 
 async def _reach_all(settings: Settings) -> list[_Reached]:

@@ -22,7 +22,7 @@ from relay.stores.records import (
     UsageSum,
 )
 from relay.stores.unavailable import StoreUnavailable
-from relay.stores.upgrade import prepare
+from relay.stores.upgrade import look, prepare
 
 __all__ = [
     "Audit",
@@ -34,6 +34,7 @@ __all__ = [
     "TeamRecord",
     "UsageQuery",
     "UsageSum",
+    "look",
     "open_store",
     "prepare",
 ]

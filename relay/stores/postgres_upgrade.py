@@ -11,6 +11,20 @@ LOCK = 0x72656C6179
 """The number of the advisory lock: "relay". Whoever waits for it finds the work done."""
 
 
+async def look(where: StoreUrl) -> State:
+    """What the database is now.
+
+    Raises:
+        StoreUnavailable: it cannot be reached or read.
+    """
+    async with failures_told(where):
+        connection = await asyncpg.connect(where.dsn, timeout=CONNECT_S)
+        try:
+            return state_of(await revision_in(connection))
+        finally:
+            await connection.close(timeout=CLOSE_S)
+
+
 async def prepare(where: StoreUrl) -> State:
     """Bring the database to this version; gives what it was before.
 

@@ -10,7 +10,9 @@ import asyncio
 import sqlite3
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from relay.stores.opening import check_driver
 from relay.stores.schema import State, current_tables, refusal, state_of
@@ -36,6 +38,21 @@ async def prepare(url: str) -> State:
     if where.kind == "sqlite":
         return await _prepare_sqlite(where)
     state: State = await import_module("relay.stores.postgres_upgrade").prepare(where)
+    return state
+
+
+async def look(url: str) -> State:
+    """What the database is now; makes and changes nothing.
+
+    Raises:
+        StoreUnavailable: it cannot be reached or read.
+        ValueError: as of `open_store`.
+    """
+    where = parse_store_url(url)
+    check_driver(where)
+    if where.kind == "sqlite":
+        return state_of(await asyncio.to_thread(_look, where.path))
+    state: State = await import_module("relay.stores.postgres_upgrade").look(where)
     return state
 
 
@@ -88,6 +105,19 @@ async def _prepare_sqlite(where: StoreUrl) -> State:
         # Written before the lock is taken: nobody waits for a child process.
         if script is None or await asyncio.to_thread(_run, where.path, revision, script):
             return state_of(revision)
+
+
+def _look(path: str) -> str | None:
+    if not Path(path).exists():
+        return None
+    try:
+        connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)
+        try:
+            return revision_in(connection)
+        finally:
+            connection.close()
+    except sqlite3.Error as exc:
+        raise unavailable(path, exc) from exc
 
 
 def _revision(path: str) -> str | None:

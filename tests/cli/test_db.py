@@ -1,5 +1,6 @@
 """`relay db`: the database brought up to date, or moved."""
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -45,6 +46,36 @@ def test_what_is_wrong_is_told_in_a_sentence(
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert "canary" not in done.stderr
+
+
+def test_check_reaches_the_database_and_makes_nothing(
+    relay: Program, tmp_path: Path, postgres_url: str
+) -> None:
+    first = relay("check")
+    assert (first.returncode, list(tmp_path.glob("*.db*"))) == (0, [])
+    assert "usage is kept; its tables will be made" in first.stdout
+
+    relay("db", "upgrade")
+    assert re.search(r"usage is kept *\n", relay("check").stdout)
+
+    for version, said, code in (
+        ("9999", "written by a newer relay", 1),
+        ("unfinished", "is half a copy", 1),
+    ):
+        with sqlite3.connect(tmp_path / "relay.db") as connection:
+            connection.execute("UPDATE relay_version SET version_num = ?", (version,))
+        connection.close()
+        found = relay("check")
+        assert (found.returncode, said in found.stdout) == (code, True)
+
+    (tmp_path / "relay.db").write_bytes(b"no database at all, but long enough for one" * 99)
+    assert "something else than an SQLite database" in relay("check").stdout
+
+    found = relay("check", "--database-url", postgres_url)
+    assert "usage is kept; its tables will be made" in found.stdout
+    found = relay("check", "--database-url", f"{postgres_url}_none")
+    assert (found.returncode, "is not there: create it first" in found.stdout) == (1, True)
+    assert PASSWORD not in found.stdout + found.stderr
 
 
 def test_copy_moves_everything_and_counts_it(
