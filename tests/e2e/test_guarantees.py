@@ -22,6 +22,8 @@ from fake_upstream import FakeUpstream
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from running import RunningRelay, StartRelay, chat, process
+from waiting import until
+from wire import post
 
 STREAM = [(b"content-type", b"text/event-stream")]
 
@@ -157,8 +159,8 @@ def test_2_leaving_while_queued_takes_the_request_out_of_the_line(
             b"content-length: %d\r\n\r\n" % len(body) + body
         )
         upstream.wait_for(lambda: upstream.requests)
-        leave(relay, streamed=False, when=lambda: _until(lambda: len(relay.relay.presence) == 2))
-        _until(lambda: len(relay.relay.presence) == 1)
+        leave(relay, streamed=False, when=lambda: until(lambda: len(relay.relay.presence) == 2))
+        until(lambda: len(relay.relay.presence) == 1)
         gate.open()
         assert first.recv(65536).startswith(b"HTTP/1.1 200")
     assert relay.ask().status_code == 200
@@ -170,8 +172,8 @@ def test_2_leaving_while_connecting_or_between_retries_ends_the_call(
 ) -> None:
     for url, retries in ((f"https://{silent_listener}/v1", 0), ("http://127.0.0.1:9/v1", 10)):
         relay = start_relay(upstream_url=url, retries=retries, timeouts={"connect_s": 30})
-        leave(relay, streamed=False, when=lambda: _until(lambda: len(relay.relay.presence) == 1))  # noqa: B023  # called at once
-        _until(lambda: len(relay.relay.presence) == 0)  # noqa: B023  # likewise
+        leave(relay, streamed=False, when=lambda: until(lambda: len(relay.relay.presence) == 1))  # noqa: B023  # called at once
+        until(lambda: len(relay.relay.presence) == 0)  # noqa: B023  # likewise
 
 
 TRANSCRIPTS = {
@@ -246,21 +248,25 @@ def test_11_every_byte_that_need_not_change_arrives(
 def test_13_nothing_grows_over_thousands_of_streams(tmp_path: Path, upstream: FakeUpstream) -> None:
     upstream.answer(Script(pieces=transcripts.chat_stream(["a", "b", "c"]), headers=STREAM))
     chance = random.Random(1)  # which streams are aborted must be the same each time
+    request = post(
+        json.dumps(chat(stream=True)).encode(),
+        "content-type: application/json",
+        path="/v1/chat/completions",
+    )
+
+    async def one(port: str) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request)
+        if chance.random() < 0.3:
+            await reader.readuntil(b"\n\n")
+        else:
+            await reader.readuntil(b"\r\n0\r\n\r\n")
+        writer.transport.abort()
 
     async def storm(root: str, streams: int) -> None:
-        limits = httpx.Limits(max_connections=20)
-        async with httpx.AsyncClient(timeout=30, limits=limits, trust_env=False) as client:
-
-            async def one() -> None:
-                async with client.stream(
-                    "POST", f"{root}/v1/chat/completions", json=chat(stream=True)
-                ) as answer:
-                    async for _ in answer.aiter_raw():
-                        if chance.random() < 0.1:  # of each piece: some 30 % of the streams
-                            return
-
-            for _ in range(streams // 20):
-                await asyncio.gather(*(one() for _ in range(20)))
+        port = root.rpartition(":")[2]
+        for _ in range(streams // 20):
+            await asyncio.gather(*(one(port) for _ in range(20)))
 
     with process(tmp_path, upstream_url=upstream.url) as (relay, root):
 
@@ -275,7 +281,7 @@ def test_13_nothing_grows_over_thousands_of_streams(tmp_path: Path, upstream: Fa
         memory, open_files = memory_kb(), descriptors()
         asyncio.run(storm(root, 3000))
         assert memory_kb() < memory + 6_000  # a leak of 2 kB a stream would show
-        _until(lambda: descriptors() <= open_files + 5)
+        until(lambda: descriptors() <= open_files + 5)
 
 
 def test_15_a_request_costs_no_more_work_among_many(
@@ -338,16 +344,3 @@ def test_16_nothing_in_a_request_chooses_where_it_goes(
             ).raise_for_status()
         assert elsewhere.connections == []
     assert len(upstream.requests) == 2
-
-
-def _until(happens: Any) -> None:
-    """Look until it happens; the relay runs in a thread of this process."""
-    done = asyncio.run(_look(happens))
-    assert done
-
-
-async def _look(happens: Any) -> bool:
-    async with asyncio.timeout(20):
-        while not happens():
-            await asyncio.sleep(0.005)  # a condition in another thread, which rings no bell
-    return True
