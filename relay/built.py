@@ -44,9 +44,9 @@ from relay.probing import Probing
 from relay.routing import LOCAL, Router
 from relay.schema import field_path
 from relay.settings import Settings
-from relay.stores import Store, StoreUnavailable
+from relay.stores import Store, StoreUnavailable, open_word
 from relay.stores.counters import Counters
-from relay.switch import KeptMode, Side, Switch
+from relay.switch import KeptMode, Side, Spread, Switch
 from relay.telemetry import logs
 from relay.upstream import fetch
 from relay.web import documentation
@@ -73,6 +73,9 @@ from relay.web.presence import ClientLeft, Presence
 from relay.web.replies import answer_headers, visit
 from relay.web.users import Users
 from relay.web.websocket import Turns
+
+MODE_KEY = "relay:mode"
+"""Where the replicas keep a mode that was set by hand, in Redis."""
 
 
 class Built:
@@ -131,6 +134,10 @@ class Built:
             on_move=self._move,
             observe=logs.of_moves(),
         )
+        self.spread: Spread | None = None
+        if settings.redis_url is not None:
+            word = open_word(settings.redis_url, MODE_KEY)
+            self.spread = Spread(KeptMode(settings.state_file), word)
         self.probing = Probing(settings.all_upstreams(), self._upstreams, self.router.health)
         self.layers = self._build()
 
@@ -143,6 +150,8 @@ class Built:
     def start(self) -> None:
         """Begin what runs beside the requests; to be called in the event loop."""
         self.switch.start()
+        if self.spread is not None:
+            self.spread.start()
         if self.backends.standby is not None:
             self.backends.standby.start()
         self.probing.start()
@@ -153,6 +162,8 @@ class Built:
     async def rest(self) -> None:
         """End that again; requests may still be answered."""
         await self.switch.aclose()
+        if self.spread is not None:
+            await self.spread.aclose()
         await self.probing.aclose()
         if self.issuers is not None:
             await self.issuers.aclose()

@@ -10,7 +10,7 @@ Nothing here is awaited by a request: keys are read into memory, rows are writte
     schema.py, migrations/, upgrade.py   which tables there are, and how they come to be
 """
 
-from relay.stores.opening import open_store
+from relay.stores.opening import open_store, open_word
 from relay.stores.protocol import Store
 from relay.stores.records import (
     Audit,
@@ -36,5 +36,6 @@ __all__ = [
     "UsageSum",
     "look",
     "open_store",
+    "open_word",
     "prepare",
 ]

@@ -1,6 +1,7 @@
 """From a database URL to a store: nothing is imported or opened that is not needed."""
 
 from importlib import import_module
+from typing import Any
 
 from relay.stores.protocol import Store
 from relay.stores.sqlite import SqliteStore
@@ -25,6 +26,11 @@ def open_store(url: str, *, pool_size: int = POOL_SIZE) -> Store:
     # An optional extra, and 0.1 s of those who do not use it.
     store: Store = import_module("relay.stores.postgres").PostgresStore(where, pool_size=pool_size)
     return store
+
+
+def open_word(url: str, key: str) -> Any:
+    """The word at `key` of a Redis, see `relay.stores.redis_word`; the URL is known to be right."""
+    return import_module("relay.stores.redis_word").RedisWord(url, key)
 
 
 def check_driver(where: StoreUrl) -> None:

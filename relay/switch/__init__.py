@@ -15,6 +15,18 @@ that an upstream answers, or an answer that is late while connections can be mad
 
 from relay.switch.kept import MODES, KeptMode
 from relay.switch.reach import Probe, Reach
+from relay.switch.spread import Spread
 from relay.switch.switch import LOCAL, REMOTE, Attempt, Side, Switch
 
-__all__ = ["LOCAL", "MODES", "REMOTE", "Attempt", "KeptMode", "Probe", "Reach", "Side", "Switch"]
+__all__ = [
+    "LOCAL",
+    "MODES",
+    "REMOTE",
+    "Attempt",
+    "KeptMode",
+    "Probe",
+    "Reach",
+    "Side",
+    "Spread",
+    "Switch",
+]
