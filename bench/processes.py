@@ -4,6 +4,7 @@ The system under test has one core to itself; this process, whose load it is, an
 another. A process and all that it starts are a session of their own, and are counted as one.
 """
 
+import hashlib
 import http.client
 import json
 import os
@@ -38,6 +39,30 @@ max_idle = 4096
 ca_file = "{ca_file}"
 timeouts = {{ connect_s = 30, first_byte_s = 600, idle_s = 600, total_s = 600 }}
 """
+
+SETUPS = {
+    "": "",
+    "routed": """
+[[models]]
+id = "bench-*"
+targets = [ {{ upstream = "bench" }} ]
+""",
+    "counted": """
+[[keys]]
+name = "bench"
+sha256 = "{digest}"
+rpm = 100000000
+tpm = 1000000000000
+parallel = 100000
+budget_usd = 1000000
+
+[[prices]]
+model = "bench-*"
+prompt_usd = 0.15
+completion_usd = 0.6
+""",
+}
+"""What is added to it for the work of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +170,7 @@ def upstream(folder: Path, cores: Cores) -> Iterator[FakeUpstream]:
 
 @contextmanager
 def relay(
-    folder: Path, cores: Cores, target: FakeUpstream, *, tls: bool = False
+    folder: Path, cores: Cores, target: FakeUpstream, *, tls: bool = False, setup: str = ""
 ) -> Iterator[Server]:
     """`relay serve` in front of the upstream, with its key check on."""
     folder.mkdir()
@@ -153,17 +178,17 @@ def relay(
     url = (
         f"https://localhost:{target.tls_port}" if tls else f"http://127.0.0.1:{target.server.port}"
     )
-    (folder / "relay.toml").write_text(
-        RELAY_TOML.format(url=url + "/v1", ca_file=target.cert), encoding="utf-8"
-    )
+    digest = hashlib.sha256(CLIENT_KEY.encode()).hexdigest()
+    text = (RELAY_TOML + SETUPS[setup]).format(url=url + "/v1", ca_file=target.cert, digest=digest)
+    (folder / "relay.toml").write_text(text, encoding="utf-8")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RELAY_", "OPENAI_"))}
     env = kept | {
         "RELAY_PORT": str(port),
-        "RELAY_API_KEYS": CLIENT_KEY,
         "RELAY_SHUTDOWN_GRACE_S": "1",
-        "RELAY_DATABASE_URL": "none",  # nginx keeps nothing, either
         "BENCH_UPSTREAM_KEY": UPSTREAM_KEY,
     }
+    if setup != "counted":  # nginx keeps nothing, either
+        env |= {"RELAY_API_KEYS": CLIENT_KEY, "RELAY_DATABASE_URL": "none"}
     command = [sys.executable, "-m", "relay", "serve"]
     with _serving("relay", command, cores.under_test, folder, port, env=env) as server:
         yield server
@@ -171,7 +196,12 @@ def relay(
 
 @contextmanager
 def nginx(
-    folder: Path, cores: Cores, target: FakeUpstream, *, tls: bool = False
+    folder: Path,
+    cores: Cores,
+    target: FakeUpstream,
+    *,
+    tls: bool = False,
+    setup: str = "",  # noqa: ARG001  # it does one thing
 ) -> Iterator[Server]:
     """nginx in front of the upstream, with a prefix of its own."""
     folder.mkdir()

@@ -15,7 +15,17 @@ MOST_ADDED = 2.0
 
 MOST_BYTES_PER_STREAM = 30_000
 
-COSTS = ("chat@16", "stream@16", "paced@128", "tls@16", "body-1k@16", "body-100k@16", "body-5m@4")
+COSTS = (
+    "chat@16",
+    "stream@16",
+    "paced@128",
+    "tls@16",
+    "routed@16",
+    "counted@16",
+    "body-1k@16",
+    "body-100k@16",
+    "body-5m@4",
+)
 SWEPT = ("chat", "stream")
 ALONE = "chat@1"
 STEADY = f"chat@64/{RATE}ps"

@@ -73,11 +73,9 @@ class Bench:
         os.sched_setaffinity(0, {self._cores.load})
         results = []
         with processes.upstream(self._folder, self._cores) as target:
-            for tls in (False, True):
-                cells = [cell for cell in self._cells if cell.work.tls == tls]
-                if cells:
-                    with self._ways(target, tls=tls) as ways:
-                        results += [self._measure(cell, ways) for cell in cells]
+            for (tls, setup), cells in self._by_setup().items():
+                with self._ways(target, tls=tls, setup=setup) as ways:
+                    results += [self._measure(cell, ways) for cell in cells]
             weights = self._weigh(target) if self._wanted("memory") else None
         return {
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -88,18 +86,26 @@ class Bench:
             "memory": weights and asdict(weights),
         }
 
+    def _by_setup(self) -> dict[tuple[bool, str], list[Cell]]:
+        """The cells that the same servers answer, together."""
+        groups: dict[tuple[bool, str], list[Cell]] = {}
+        for cell in self._cells:
+            groups.setdefault((cell.work.tls, cell.work.setup), []).append(cell)
+        return groups
+
     def _wanted(self, name: str) -> bool:
         work = name.partition("@")[0]
         return not self._only or any(fnmatch(name, only) or work == only for only in self._only)
 
     @contextmanager
-    def _ways(self, target: FakeUpstream, *, tls: bool) -> Iterator[list[Way]]:
+    def _ways(self, target: FakeUpstream, *, tls: bool, setup: str) -> Iterator[list[Way]]:
         """All systems, running; the ones that are not asked just now cost next to nothing."""
         with ExitStack() as stack:
             ways = [] if tls else [Way(DIRECT, target.server.port)]
             for name in self._systems:
-                folder = self._folder / f"{name}{'-tls' * tls}"
-                server = stack.enter_context(STARTERS[name](folder, self._cores, target, tls=tls))
+                folder = self._folder / f"{name}{'-tls' * tls}{setup}"
+                starting = STARTERS[name](folder, self._cores, target, tls=tls, setup=setup)
+                server = stack.enter_context(starting)
                 ways.append(Way(name, server.port, server))
             yield ways
 

@@ -47,6 +47,9 @@ class Work:
     """How many small requests one of these is, very roughly: it needs fewer to warm up."""
 
     tls: bool = False
+    setup: str = ""
+    """What the relay does beside relaying: "" nothing, "routed" or "counted" (processes.SETUPS)."""
+
     limit: Limit | None = None
 
     def body(self) -> bytes:
@@ -102,6 +105,8 @@ STREAM = Work(
     limit=STREAMED,
 )
 TLS = Work("tls", "small chat, TLS to the upstream", tls=True, limit=SMALL)
+ROUTED = Work("routed", "small chat, its model under [[models]]", setup="routed")
+COUNTED = Work("counted", "small chat, key with limits and a budget, ledger", setup="counted")
 BODY_1K = Work("body-1k", "1 kB request body", body_bytes=KB)
 BODY_100K = Work("body-100k", "100 kB request body", body_bytes=100 * KB, limit=Limit(3.0, 6.0))
 BODY_5M = Work("body-5m", "5 MB request body", body_bytes=5 * MB, weight=20)
@@ -129,6 +134,8 @@ def plan(*, quick: bool) -> list[Cell]:
         *(Cell(CHAT, level) for level in levels),
         *(Cell(STREAM, level) for level in levels),
         Cell(TLS, USUAL),
+        Cell(ROUTED, USUAL),
+        Cell(COUNTED, USUAL),
         Cell(BODY_1K, USUAL),
         Cell(BODY_100K, USUAL),
         Cell(BODY_5M, 4),

@@ -381,13 +381,17 @@ def test_a_full_queue_holds_requests_up_and_refuses_none(
     monkeypatch.setattr("relay.ledger.ledger.ROOM_S", 0.01)
     monkeypatch.setattr("relay.ledger.ledger.CLOSE_S", 0.01)
     away = tmp_path / "not there" / "relay.db"
-    relay = start_relay(upstream_url=upstream.url, database_url=ledger_file.url(away))
+    relay = start_relay(
+        upstream_url=upstream.url, database_url=ledger_file.url(away), api_keys=["k"]
+    )
+    bearer = {"authorization": "Bearer k"}
+    relay.http.headers.update(bearer)
     monkeypatch.setattr(relay.relay.ledger, "_max_rows", 2)
     upstream.answer(whole())
     for _ in range(4):
         relay.ask().raise_for_status()
     upstream.answer(streamed("a", "b"))
-    with connect(relay.root.replace("http", "ws") + "/ws") as socket:
+    with connect(relay.root.replace("http", "ws") + "/ws", additional_headers=bearer) as socket:
         socket.send(json.dumps({"query": "x", "model": "m"}))
         while json.loads(socket.recv(timeout=20))["status"] != 200:
             pass

@@ -111,9 +111,10 @@ def backup() -> Iterator[FakeUpstream]:
 @pytest.fixture
 def addresses() -> Iterator[dict[str, str]]:
     """Where nothing answers, each in its way."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), SpeaksNoTls) as plain:
+    closed = socket.socket()  # bound, so that nobody else takes the port, but it does not listen
+    closed.bind(("127.0.0.1", 0))
+    port = closed.getsockname()[1]
+    with closed, socketserver.ThreadingTCPServer(("127.0.0.1", 0), SpeaksNoTls) as plain:
         threading.Thread(target=plain.serve_forever).start()
         yield {
             "refused": f"http://127.0.0.1:{port}/v1",

@@ -96,10 +96,13 @@ def test_a_store_that_is_away_is_told_and_no_reason_to_refuse_calls(
 ) -> None:
     upstream.answer(Script(body=transcripts.chat_body("x")))
     away = ledger_file.url(tmp_path / "not there" / "relay.db")
-    relay = start_relay(upstream_url=upstream.url, admin_key=KEY, database_url=away)
+    relay = start_relay(
+        upstream_url=upstream.url, admin_key=KEY, database_url=away, api_keys=["client"]
+    )
     answer = relay.http.get("/admin/usage", headers=ADMIN)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "folder" in answer.json()["error"]["message"]
+    relay.http.headers["authorization"] = "Bearer client"
     assert relay.ask().status_code == 200
     assert relay.http.get("/readyz").status_code == 200
 

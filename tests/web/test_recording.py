@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import ledger_file
 import pytest
@@ -37,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 def keeping(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever calls has a policy that keeps bodies."""
 
-    def identify(self: Keyring, headers: Iterable[tuple[bytes, bytes]]) -> Identity:
+    def identify(self: Keyring, headers: Iterable[tuple[bytes, bytes]], *_: Any) -> Identity:
         return Identity("watched", key_id="key_1", keep_bodies=True)
 
     monkeypatch.setattr(Keyring, "identify", identify)
