@@ -12,7 +12,15 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from relay.cli import small_model
-from relay.local.shelf import HEAD_BYTES, NotAModel, OnDisk, Shelf, check_head, checksum
+from relay.local.shelf import (
+    HEAD_BYTES,
+    NotAModel,
+    OnDisk,
+    Shelf,
+    check_file,
+    check_head,
+    checksum,
+)
 from relay.upstream.download import Download, DownloadFailed
 
 Advance = Callable[[int, int], None]
@@ -82,6 +90,11 @@ class Adding:
         if self._wanted is not None and found != self._wanted:
             part.unlink()
             raise CannotAdd(f"its SHA-256 is {found}, and should be {self._wanted}")
+        try:
+            check_file(part)
+        except NotAModel:
+            part.unlink()
+            raise
         return self._shelf.keep(name, part, source=source, sha256=found)
 
     @contextmanager

@@ -13,14 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIX = ".gguf"
-MAGIC = b"GGUF"
-VERSIONS = (2, 3)
-HEAD_BYTES = 16
-"""Magic, version, number of tensors.
+from relay.local.gguf import MAGIC, VERSIONS, NotGguf, read_head
 
-Source: the GGUF specification of the ggml project.
-"""
+SUFFIX = ".gguf"
+HEAD_BYTES = 16
+"""Magic, version, number of tensors."""
 
 PIECE_BYTES = 1024 * 1024
 
@@ -112,6 +109,14 @@ def check_head(head: bytes) -> None:
         raise NotAModel(f"its GGUF version is {version}; relay takes 2 and 3")
     if not tensors:
         raise NotAModel("it holds no weights")
+
+
+def check_file(path: Path) -> None:
+    """See whether a whole file says what it has to. Raises: NotAModel, OSError."""
+    try:
+        read_head(path)
+    except NotGguf as exc:
+        raise NotAModel(str(exc)) from exc
 
 
 def checksum(path: Path, on_bytes: Callable[[int], None]) -> str:

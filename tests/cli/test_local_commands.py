@@ -21,7 +21,16 @@ from relay.cli import app, small_model
 from relay.cli.small_model import PINNED, FetchFailed, fetch
 from relay.local import find_smollm2
 
-CONTENT = b"GGUF" + struct.pack("<IQ", 3, 1) + os.urandom(2_000_000)
+KIND, VALUE = b"general.architecture", b"tiny"
+CONTENT = b"".join(
+    [
+        b"GGUF" + struct.pack("<IQQ", 3, 1, 1),
+        struct.pack("<Q", len(KIND)) + KIND,
+        struct.pack("<IQ", 8, len(VALUE)) + VALUE,
+        os.urandom(2_000_000),
+    ]
+)
+"""A file that says that it is a model, and has noise for weights."""
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 ROOT = Path(__file__).parents[2]
 
@@ -129,6 +138,7 @@ def test_what_is_no_model_is_not_fetched_to_its_end(
     [
         (["no-such.gguf"], "No such file or directory: no-such.gguf"),
         (["text.gguf"], "it is no GGUF file"),
+        (["cut.gguf"], "it is damaged, or was not copied to its end"),
         (["tiny.gguf", "--name", "../tiny"], "is no name for a model"),
         (["tiny.gguf", "--name", "taken"], "there is a model 'taken' already"),
         (["tiny.gguf", "--name", "busy"], "is being added by another program"),
@@ -140,6 +150,7 @@ def test_what_cannot_be_added_is_one_clear_sentence(
     models = tmp_path / "models"
     models.mkdir()
     (tmp_path / "text.gguf").write_text("text")
+    (tmp_path / "cut.gguf").write_bytes(CONTENT[:30])
     (tmp_path / "tiny.gguf").write_bytes(CONTENT)
     (models / "taken.gguf").write_bytes(CONTENT)
     with (models / "busy.gguf.part.lock").open("w") as lock:
