@@ -15,6 +15,7 @@ from relay.stores import StoreUnavailable
 from relay.switch.kept import KeptMode
 
 EVERY_S = 0.5
+AGAIN_S = 0.1
 NONE = "as configured"
 """The word for no mode set by hand."""
 
@@ -37,6 +38,7 @@ class Spread:
         self._word = word
         self._here = NONE
         self._agreed: str | None = None
+        self._ending = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -45,9 +47,10 @@ class Spread:
 
     async def aclose(self) -> None:
         """End."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        self._ending = True
+        while self._task is not None and not self._task.done():
+            self._task.cancel()  # again, should the network client have taken it for its own
+            await asyncio.wait([self._task], timeout=AGAIN_S)
         await self._word.aclose()
 
     async def agree(self) -> None:
@@ -67,7 +70,7 @@ class Spread:
             self._agreed = self._here
 
     async def _run(self) -> None:
-        while True:
+        while not self._ending:
             with suppress(StoreUnavailable):  # those who count by it say so
                 await self.agree()
             await asyncio.sleep(EVERY_S)
