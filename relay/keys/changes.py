@@ -1,12 +1,13 @@
 """What an operator does to the keys and teams of the database: making, changing, ending them.
 
 Every change is read from the database and written to it, then it holds here at once, and in other
-processes when they next read. Of two changes of one key at the same moment, on two replicas, the
-later one stays as a whole; in one process they wait for each other.
+processes when they next read. What another replica has changed in between is read first, and the
+change made anew on that: so nothing is lost, and a key that was revoked is never there again.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from time import time
 from typing import Any
@@ -14,7 +15,10 @@ from typing import Any
 from relay.errors import Conflict, InvalidRequest, RouteNotFound
 from relay.keys.credential import PREFIX_CHARACTERS, digest, new_id, new_key
 from relay.keys.virtual import VirtualKeys
-from relay.stores import KeyRecord, TeamRecord
+from relay.stores import KeyRecord, Superseded, TeamRecord
+
+MOST_TRIES = 20
+"""How often a change is made anew; each time another one of the same record has succeeded."""
 
 
 class Changes:
@@ -75,19 +79,21 @@ class Changes:
             Conflict: it was revoked.
             InvalidRequest: its team is not there.
         """
-        async with self._one_at_a_time:
-            record = _living(await self.key(key_id))
-            fields = change(record)
+
+        async def changed(record: KeyRecord) -> KeyRecord:
+            fields = change(_living(record))
             await self._resolve_team(fields)
-            return await self._put_key(replace(record, **fields))
+            return replace(record, **fields)
+
+        return await self._rewrite_key(key_id, changed)
 
     async def revoke_key(self, key_id: str) -> KeyRecord:
         """The key, which opens nothing any more; revoking it again changes nothing."""
-        async with self._one_at_a_time:
-            record = await self.key(key_id)
-            if record.revoked_at is not None:
-                return record
-            return await self._put_key(replace(record, revoked_at=time()))
+
+        async def revoked(record: KeyRecord) -> KeyRecord:
+            return record if record.revoked_at is not None else replace(record, revoked_at=time())
+
+        return await self._rewrite_key(key_id, revoked)
 
     async def rotate_key(self, key_id: str, *, grace_s: float) -> tuple[KeyRecord, str]:
         """The same key by another name; the one it had holds for `grace_s` more.
@@ -95,17 +101,18 @@ class Changes:
         Raises:
             RouteNotFound, Conflict: as `change_key`.
         """
-        async with self._one_at_a_time:
-            record = _living(await self.key(key_id))
-            key = new_key()
-            rotated = replace(
-                record,
+        key = new_key()
+
+        async def rotated(record: KeyRecord) -> KeyRecord:
+            return replace(
+                _living(record),
                 digest=digest(key.encode()),
                 prefix=key[:PREFIX_CHARACTERS],
                 previous_digest=record.digest if grace_s else None,
                 previous_until=time() + grace_s if grace_s else None,
             )
-            return await self._put_key(rotated), key
+
+        return await self._rewrite_key(key_id, rotated), key
 
     async def teams(self) -> list[TeamRecord]:
         """Those that are there, the oldest first."""
@@ -142,12 +149,14 @@ class Changes:
             RouteNotFound: it is not there.
             Conflict: another one is called so.
         """
-        async with self._one_at_a_time:
-            record = await self.team(team_id)
+
+        async def changed(record: TeamRecord) -> TeamRecord:
             fields = change(record)
             if fields.get("name", record.name) != record.name:
                 await self._check_team_name(fields["name"])
-            return await self._put_team(replace(record, **fields))
+            return replace(record, **fields)
+
+        return await self._rewrite_team(team_id, changed)
 
     async def delete_team(self, team_id: str) -> TeamRecord:
         """The team, which is not there any more.
@@ -156,15 +165,42 @@ class Changes:
             RouteNotFound: it was not.
             Conflict: there are keys in it, whose limits would go with it.
         """
-        async with self._one_at_a_time:
-            record = await self.team(team_id)
+
+        async def deleted(record: TeamRecord) -> TeamRecord:
             keys = [key for key in await self._store.keys() if key.team_id == team_id]
             members = sum(key.revoked_at is None for key in keys)
             if members:
                 raise Conflict(
                     f"{members} keys belong to the team: revoke them, or give them another team."
                 )
-            return await self._put_team(replace(record, deleted_at=time()))
+            return replace(record, deleted_at=time())
+
+        return await self._rewrite_team(team_id, deleted)
+
+    async def _rewrite_key(
+        self, key_id: str, rewrite: Callable[[KeyRecord], Awaitable[KeyRecord]]
+    ) -> KeyRecord:
+        """What `rewrite` makes of it, as it is at the moment of writing."""
+        async with self._one_at_a_time:
+            for _ in range(MOST_TRIES):
+                record = await self.key(key_id)
+                new = await rewrite(record)
+                if new is record:
+                    return record
+                with suppress(Superseded):
+                    return await self._put_key(new)
+        raise Conflict(f"The key '{key_id}' is being changed by others all the time; try again.")
+
+    async def _rewrite_team(
+        self, team_id: str, rewrite: Callable[[TeamRecord], Awaitable[TeamRecord]]
+    ) -> TeamRecord:
+        """The same for a team."""
+        async with self._one_at_a_time:
+            for _ in range(MOST_TRIES):
+                new = await rewrite(await self.team(team_id))
+                with suppress(Superseded):
+                    return await self._put_team(new)
+        raise Conflict(f"The team '{team_id}' is being changed by others all the time; try again.")
 
     async def _resolve_team(self, fields: dict[str, Any]) -> None:
         """Put the id in the place of a team's name."""

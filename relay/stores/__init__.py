@@ -21,6 +21,7 @@ from relay.stores.records import (
     UsageQuery,
     UsageSum,
 )
+from relay.stores.superseded import Superseded
 from relay.stores.unavailable import StoreUnavailable
 from relay.stores.upgrade import look, prepare
 
@@ -31,6 +32,7 @@ __all__ = [
     "LedgerRow",
     "Store",
     "StoreUnavailable",
+    "Superseded",
     "TeamRecord",
     "UsageQuery",
     "UsageSum",

@@ -38,6 +38,7 @@ from relay.stores.sums import (
     spent_expression,
     statement,
 )
+from relay.stores.superseded import Superseded
 from relay.stores.url import StoreUrl
 
 EXPIRED_AT_ONCE = 5_000
@@ -173,17 +174,19 @@ class PostgresStore:
         return [tables.team_of(row) for row in rows]
 
     async def put_key(self, key: KeyRecord) -> KeyRecord:
-        """Add it, or put it in the place of the one with its id."""
+        """Add it, or put it in the place of the one with its id, if that is as it was read."""
         async with self._pool.connection() as connection, connection.transaction():
             new = replace(key, revision=int(await connection.fetchval(NEXT_REVISION)))
-            await connection.execute(_put("relay_keys", tables.KEYS), *tables.key_row(new))
+            row = tables.key_row(new)
+            await _put(connection, "relay_keys", tables.KEYS, row, key.revision)
         return new
 
     async def put_team(self, team: TeamRecord) -> TeamRecord:
         """The same for a team."""
         async with self._pool.connection() as connection, connection.transaction():
             new = replace(team, revision=int(await connection.fetchval(NEXT_REVISION)))
-            await connection.execute(_put("relay_teams", tables.TEAMS), *tables.team_row(new))
+            row = tables.team_row(new)
+            await _put(connection, "relay_teams", tables.TEAMS, row, team.revision)
         return new
 
     async def touch(self, last_used: Mapping[str, float]) -> None:
@@ -252,14 +255,20 @@ class PostgresStore:
             return list(await connection.fetch(sql, *arguments))
 
 
-def _put(table: str, columns: Sequence[str]) -> str:
+async def _put(
+    connection: Any, table: str, columns: Sequence[str], row: Sequence[Any], seen: int
+) -> None:
     values = ", ".join(f"${place}" for place in range(1, len(columns) + 1))
     # When a key was last used is kept by `touch`, which whoever changes a key knows nothing of.
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name != "last_used_at")
-    return (
+    done = await connection.execute(
         f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values})"  # noqa: S608 - names of ours
-        f" ON CONFLICT (id) DO UPDATE SET {changes}"
+        f" ON CONFLICT (id) DO UPDATE SET {changes} WHERE {table}.revision = ${len(columns) + 1}",
+        *row,
+        seen,
     )
+    if done == "INSERT 0 0":
+        raise Superseded
 
 
 def _select(table: str, columns: Sequence[str]) -> str:

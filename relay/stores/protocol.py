@@ -15,7 +15,7 @@ from relay.stores.records import (
 
 
 class Store(Protocol):
-    """Raises only `StoreUnavailable`: the database cannot be reached, read or written."""
+    """Raises `StoreUnavailable`: the database cannot be reached, read or written."""
 
     async def append(self, rows: Sequence[LedgerRow], bodies: Sequence[Bodies] = ()) -> None:
         """Keep rows, once each: those whose request id and time are there already are passed by."""
@@ -44,7 +44,11 @@ class Store(Protocol):
         ...
 
     async def put_key(self, key: KeyRecord) -> KeyRecord:
-        """Add it, or put it in the place of the one with its id; gives it with its new revision."""
+        """Add it, or put it in the place of the one with its id; gives it with its new revision.
+
+        Raises:
+            Superseded: the one with its id is of another revision than `key.revision` by now.
+        """
         ...
 
     async def put_team(self, team: TeamRecord) -> TeamRecord:

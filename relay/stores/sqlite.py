@@ -37,6 +37,7 @@ from relay.stores.sums import (
     statement,
     summed,
 )
+from relay.stores.superseded import Superseded
 
 T = TypeVar("T")
 
@@ -107,11 +108,11 @@ class SqliteStore:
         return [tables.team_of(row) for row in await self._read(sql, [above])]
 
     async def put_key(self, key: KeyRecord) -> KeyRecord:
-        """Add it, or put it in the place of the one with its id."""
+        """Add it, or put it in the place of the one with its id, if that is as it was read."""
 
         def put(connection: sqlite3.Connection) -> KeyRecord:
             new = replace(key, revision=_next_revision(connection))
-            _put(connection, "relay_keys", tables.KEYS, tables.key_row(new))
+            _put(connection, "relay_keys", tables.KEYS, tables.key_row(new), key.revision)
             return new
 
         return await self._write(put)
@@ -121,7 +122,7 @@ class SqliteStore:
 
         def put(connection: sqlite3.Connection) -> TeamRecord:
             new = replace(team, revision=_next_revision(connection))
-            _put(connection, "relay_teams", tables.TEAMS, tables.team_row(new))
+            _put(connection, "relay_teams", tables.TEAMS, tables.team_row(new), team.revision)
             return new
 
         return await self._write(put)
@@ -278,11 +279,17 @@ def _rows_of_key(
 
 
 def _put(
-    connection: sqlite3.Connection, table: str, columns: Sequence[str], row: Sequence[object]
+    connection: sqlite3.Connection,
+    table: str,
+    columns: Sequence[str],
+    row: Sequence[object],
+    seen: int,
 ) -> None:
     # When a key was last used is kept by `touch`, which whoever changes a key knows nothing of.
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name != "last_used_at")
-    _insert(connection, table, columns, [row], f"ON CONFLICT (id) DO UPDATE SET {changes}")
+    unless = f"ON CONFLICT (id) DO UPDATE SET {changes} WHERE {table}.revision = {int(seen)}"
+    if not _insert(connection, table, columns, [row], unless):
+        raise Superseded
 
 
 def _select(table: str, columns: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Keys of the database in memory, over a real SQLite file that another process changes, too."""
+"""Keys of the database in memory, over a real database of each kind that others change, too."""
 
 import asyncio
 import base64
@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from relay.errors import InvalidApiKey, Overloaded
+from relay.errors import Conflict, InvalidApiKey, Overloaded, RouteNotFound
 from relay.keys import Changes, Keyring, VirtualKeys, Wish, new_key
 from relay.keys.virtual import LOOKS_PER_S
-from relay.stores import KeyRecord, Store, TeamRecord, open_store
+from relay.stores import KeyRecord, Store, TeamRecord, open_store, prepare
 from relay.types import Identity, Limits
 
 LIMITS = Limits(rpm=5)
@@ -38,8 +38,8 @@ class Counting:
 class Place:
     """One relay's view of a database."""
 
-    def __init__(self, path: Path) -> None:
-        self.store = Counting(open_store(f"sqlite:///{path}"))
+    def __init__(self, url: str) -> None:
+        self.store = Counting(open_store(url))
         self.virtual = VirtualKeys(self.store)  # type: ignore[arg-type]
         self.keyring = Keyring({}, anonymous=False, virtual=self.virtual)
         self.changes = Changes(self.virtual)
@@ -55,13 +55,23 @@ class Place:
         return await self.changes.create_key({"name": "k", **fields})
 
 
-@pytest.fixture
-async def places(tmp_path: Path) -> AsyncIterator[tuple[Place, Place]]:
-    here, there = Place(tmp_path / "relay.db"), Place(tmp_path / "relay.db")
+@pytest.fixture(params=["sqlite", "postgres"])
+async def places(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[tuple[Place, Place]]:
+    url = sqlite(tmp_path)
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    await prepare(url)
+    here, there = Place(url), Place(url)
     yield here, there
     for place in (here, there):
         await place.virtual.aclose()
         await place.store.aclose()
+
+
+def sqlite(folder: Path) -> str:
+    return f"sqlite:///{folder}/relay.db"
 
 
 async def test_a_key_made_elsewhere_is_known_at_its_first_use(places: tuple[Place, Place]) -> None:
@@ -145,8 +155,7 @@ async def test_a_key_of_a_team_that_is_gone_opens_nothing(places: tuple[Place, P
     team = await here.changes.create_team({"name": "ops"})
     _, key = await here.make(team_id=team.id)
     assert await here.who(key)
-    gone = TeamRecord(id=team.id, name="ops", created_at=0.0, deleted_at=1.0)
-    await here.store.put_team(gone)
+    gone = await here.store.put_team(replace(team, deleted_at=1.0))
     await here.virtual.refresh()
     assert await here.who(key) is None
     await here.store.put_team(replace(gone, deleted_at=None))
@@ -160,6 +169,86 @@ async def test_an_older_record_does_not_undo_a_newer_one(places: tuple[Place, Pl
     await here.changes.revoke_key(record.id)
     here.virtual.put([record])
     assert await here.who(key) is None
+
+
+async def test_changes_on_two_replicas_at_once_lose_nothing_and_revive_no_revoked_key(
+    places: tuple[Place, Place],
+) -> None:
+    here, there = places
+    record, key = await here.make(metadata={})
+
+    def add(place: Place, name: str) -> Any:
+        return place.changes.change_key(
+            record.id, lambda key: {"metadata": {**key.metadata, name: 1}}
+        )
+
+    names = [f"{number}" for number in range(12)]
+    await asyncio.gather(*(add(places[int(name) % 2], name) for name in names))
+    assert set((await here.changes.key(record.id)).metadata) == set(names)
+    # Those that come after the revocation are refused; none of those before undoes it.
+    done = await asyncio.gather(
+        *(add(here, name) for name in names[:6]),
+        there.changes.revoke_key(record.id),
+        there.changes.rotate_key(record.id, grace_s=60),
+        *(add(here, name) for name in names[6:]),
+        return_exceptions=True,
+    )
+    assert all(isinstance(one, (KeyRecord, Conflict, tuple)) for one in done), done
+    revoked = await here.changes.key(record.id)
+    assert revoked.revoked_at is not None
+    for place in places:
+        await place.virtual.refresh()
+        assert await place.who(key) is None
+
+
+async def test_a_team_that_another_replica_changes_loses_nothing(
+    places: tuple[Place, Place],
+) -> None:
+    here, there = places
+    team = await here.changes.create_team({"name": "ops", "metadata": {}})
+
+    def add(place: Place, name: str) -> Any:
+        return place.changes.change_team(
+            team.id, lambda team: {"metadata": {**team.metadata, name: 1}}
+        )
+
+    await asyncio.gather(*(add(place, f"{place is here}{n}") for place in places for n in range(4)))
+    assert len((await there.changes.team(team.id)).metadata) == 8
+    await asyncio.gather(there.changes.delete_team(team.id), add(here, "x"), return_exceptions=True)
+    with pytest.raises(RouteNotFound):
+        await here.changes.team(team.id)
+
+
+async def test_a_key_that_others_change_all_the_time_is_a_conflict(
+    places: tuple[Place, Place],
+) -> None:
+    here, there = places
+    record, _ = await here.make()
+    team = await here.changes.create_team({"name": "ops"})
+
+    class Faster:
+        """Somebody who changes whatever is read here before it can be written."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(there.store, name)
+
+        async def keys(self, *, above: int = -1) -> list[KeyRecord]:
+            found = await there.store.keys(above=above)
+            for key in found:
+                await there.store.put_key(replace(key, metadata={"at": time.time()}))
+            return found
+
+        async def teams(self, *, above: int = -1) -> list[TeamRecord]:
+            found = await there.store.teams(above=above)
+            for one in found:
+                await there.store.put_team(replace(one, metadata={"at": time.time()}))
+            return found
+
+    slow = Changes(VirtualKeys(Faster()))  # type: ignore[arg-type]
+    with pytest.raises(Conflict):
+        await slow.revoke_key(record.id)
+    with pytest.raises(Conflict):
+        await slow.change_team(team.id, lambda _: {"models": ("m",)})
 
 
 async def test_a_flood_of_wrong_keys_is_few_looks_and_leaves_nothing_behind(
@@ -197,7 +286,7 @@ async def test_when_keys_were_used_is_told_in_batches(places: tuple[Place, Place
 async def test_while_the_database_is_away_known_keys_hold(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
-    place = Place(folder / "relay.db")
+    place = Place(sqlite(folder))
     _, key = await place.make()
     await place.virtual.refresh()
     assert await place.who(key)
@@ -213,7 +302,7 @@ async def test_while_the_database_is_away_known_keys_hold(tmp_path: Path) -> Non
 
 
 async def test_where_keys_are_not_expected_the_first_look_decides(tmp_path: Path) -> None:
-    place = Place(tmp_path / "relay.db")
+    place = Place(sqlite(tmp_path))
     _, key = await place.make()
     await place.virtual.aclose()
     fresh = VirtualKeys(place.store)  # type: ignore[arg-type]
@@ -232,7 +321,7 @@ async def test_where_keys_are_not_expected_the_first_look_decides(tmp_path: Path
 async def test_a_token_of_a_key_that_cannot_be_looked_for_is_told_to_come_again(
     tmp_path: Path,
 ) -> None:
-    place, away = Place(tmp_path / "relay.db"), Place(tmp_path / "no" / "relay.db")
+    place, away = Place(sqlite(tmp_path)), Place(sqlite(tmp_path / "no"))
     _, key = await place.make()
     token = place.keyring.client_secrets.mint(key.encode(), Wish(60)).value
     assert await place.who(token)

@@ -3,7 +3,9 @@
 import asyncio
 from dataclasses import replace
 
-from relay.stores import Audit, KeyRecord, Store, TeamRecord, open_store
+import pytest
+
+from relay.stores import Audit, KeyRecord, Store, Superseded, TeamRecord, open_store
 from relay.types import Limits
 
 KEY = KeyRecord(
@@ -56,6 +58,17 @@ class TestKeys:
         assert changed.revision == 3
         assert await store.keys(above=second.revision) == [changed]
         assert [key.id for key in await store.keys()] == ["key-2", "key-1"]
+
+    async def test_what_was_changed_since_it_was_read_is_not_written_over(self, store: Store):
+        first, team = await store.put_key(KEY), await store.put_team(TEAM)
+        revoked = await store.put_key(replace(first, revoked_at=5.0))
+        for stale in (replace(first, name="desk"), replace(KEY, digest=b"\1" * 32)):
+            with pytest.raises(Superseded):
+                await store.put_key(stale)
+        with pytest.raises(Superseded):
+            await store.put_team(replace(team, revision=1))
+        assert (await store.keys(), await store.teams()) == ([revoked], [team])
+        assert (await store.put_key(replace(revoked, name="x"))).revoked_at == 5.0
 
     async def test_revisions_of_many_writers_come_one_after_the_other(
         self, store: Store, store_url: str
