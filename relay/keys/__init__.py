@@ -17,7 +17,7 @@ from relay.keys.credential import bearer, digest, new_id, new_key, unknown_key
 from relay.keys.entry import configured_entries, configured_teams, limits_of, usd
 from relay.keys.issuers import FetchKeys, Issuers, open_issuers
 from relay.keys.keyring import Keyring, Peer
-from relay.keys.models import allows, check_model
+from relay.keys.models import allows, check_model, naming
 from relay.keys.virtual import VirtualKeys
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "configured_teams",
     "digest",
     "limits_of",
+    "naming",
     "new_id",
     "new_key",
     "open_issuers",

@@ -13,17 +13,22 @@ from urllib.parse import unquote
 
 from relay.errors import RouteNotFound
 
-INFERENCE = (
+MODEL_IN_BODY = (
     "POST /v1/completions",
     "POST /v1/embeddings",
     "POST /v1/responses",
-    "POST /v1/responses/*/cancel",
-    "GET /v1/responses/*",
-    "DELETE /v1/responses/*",
     "POST /v1/moderations",
     "POST /v1/images/*",
     "POST /v1/audio/*",
     "POST /v1/rerank",
+)
+"""Where it is the body that says which model answers; elsewhere it may be the path, or a file."""
+
+INFERENCE = (
+    *MODEL_IN_BODY,
+    "POST /v1/responses/*/cancel",
+    "GET /v1/responses/*",
+    "DELETE /v1/responses/*",
 )
 """What `default` stands for."""
 

@@ -19,6 +19,7 @@ from relay.dialects.fields import unfit
 from relay.dialects.messages_stream import MessagesStream
 from relay.engine import Engine
 from relay.errors import InvalidRequest, RelayError, RouteNotFound, UpstreamStatus
+from relay.keys import naming
 from relay.settings import Settings
 from relay.types import Answer, Call, RawHeaders, Usage
 from relay.upstream import upward
@@ -104,7 +105,7 @@ class MessagesEndpoint:
             path=_path(visit.client.scope),
             body=body,
             # What the engine may look at: the rest is in a form that it does not know.
-            payload={"model": model},
+            payload=naming(payload) if visit.identity.models else {"model": model},
             model=model,
             stream=bool(stream),
             request_id=visit.request_id,

@@ -19,13 +19,13 @@ from starlette.types import Scope
 
 from relay.engine import Engine
 from relay.errors import RelayError, RouteNotFound
-from relay.keys import check_model
+from relay.keys import check_model, naming
 from relay.routing import LOCAL
 from relay.sse import event
 from relay.types import Answer, Call
 from relay.upstream import upward
 from relay.usage import UsageInBody, UsageInStream
-from relay.web.allowlist import Allowlist, check_path
+from relay.web.allowlist import MODEL_IN_BODY, Allowlist, check_path
 from relay.web.forms import Begun, NamedModel, is_form, named
 from relay.web.presence import Presence, Watch
 from relay.web.reading import StreamedBody, announced_length, read_body, too_large
@@ -66,6 +66,7 @@ class Passthrough:
         self._engine = engine
         self._presence = presence
         self._allowed = allowed
+        self._shows_model = Allowlist(MODEL_IN_BODY)
         self._max_body_bytes = max_body_bytes
         self._max_upload_bytes = max_upload_bytes
         self._count = count
@@ -143,7 +144,7 @@ class Passthrough:
         max_bytes = self._max_bytes(visit.headers)
         if length is not None and length > max_bytes:
             raise too_large(max_bytes)
-        if call.method != "POST":
+        if not self._shows_model.allows(call.method, scope["path"]):
             check_model(call)  # without one: it may be named in the body, but not where it counts
         identity = visit.identity
         looked_at = self._engine.router.named or self._count or identity.models or identity.holders
@@ -163,12 +164,14 @@ class Passthrough:
         body = await read_body(visit, max_bytes=max_bytes)
         watch.listen()
         try:
-            model = orjson.loads(body)["model"]
+            payload = orjson.loads(body)
+            model = payload["model"]
         except (orjson.JSONDecodeError, LookupError, TypeError):
             model = None  # no JSON, or no model in it: that is for the upstream to judge
         if not isinstance(model, str) or not model:
             return replace(call, body=body)
-        return replace(call, body=body, model=model, payload={"model": model})
+        shown = naming(payload) if call.identity.models else {"model": model}
+        return replace(call, body=body, model=model, payload=shown)
 
     async def _read_form(self, call: Call, visit: Visit, watch: Watch, max_bytes: int) -> Call:
         """A call whose form may name a model; a long one is sent on while it comes.

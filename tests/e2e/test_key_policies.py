@@ -111,6 +111,66 @@ def test_what_is_passed_on_has_to_show_its_model(
     assert relay.http.delete("/v1/files/f", headers=bearer("rk-none")).status_code == 401
 
 
+OTHERS: list[dict[str, Any]] = [
+    {"models": ["big"]},
+    {"models": ["small", "big"]},
+    {"fallbacks": ["big"]},
+    {"fallbacks": [{"model": "small"}]},
+    {"tools": [{"type": "image_generation", "model": "big"}]},
+]
+
+
+@pytest.mark.parametrize("more", OTHERS)
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/embeddings"]
+)
+def test_no_other_member_brings_a_key_to_another_model(
+    relay: RunningRelay, upstream: FakeUpstream, path: str, more: dict[str, Any]
+) -> None:
+    body = {**chat(), "model": "small", "max_tokens": 5, "input": "x", **more}
+    answer = relay.http.post(path, json=body, headers=bearer(SMALL))
+    assert answer.status_code == 403, answer.text
+    assert "model" in answer.json()["error"]["message"]
+    assert not upstream.requests
+    relay.http.post(path, json=body, headers=bearer(FULL))
+    if path != "/v1/messages":  # goes as a chat completion, to which some of it is nothing
+        assert json.loads(upstream.requests[-1].body) == body
+
+
+def test_neither_query_nor_path_nor_form_brings_a_key_to_another_model(
+    start_relay: StartRelay, upstream: FakeUpstream
+) -> None:
+    relay = start_relay(
+        upstream_url=upstream.url, passthrough="*", keys=[named("small", SMALL, models=["small"])]
+    )
+
+    def post(path: str, **more: Any) -> tuple[int, str, str, str | None]:
+        return error_of(relay.http.post(path, headers=bearer(SMALL), **more))
+
+    body = {"model": "small", "input": "x"}
+    for path in (
+        "/v1/embeddings?model=big",
+        "/v1/embeddings?models%5B%5D=big",
+        "/v1/engines/big/embeddings",
+        "/v1/deployments/big/completions",
+        "/v1/models/big:generate",
+        "/v1/batches",
+    ):
+        assert post(path, json=body) == NOT_ALLOWED, path
+    sound = {"file": ("a.wav", b"x")}
+    for form in (
+        {"model": "big"},
+        {"model": ["small", "big"]},
+        {"model": "small", "models": "big"},
+    ):
+        status, _, _, param = post("/v1/audio/transcriptions", data=form, files=sound)
+        assert (status in (400, 403), param) == (True, "model"), form
+    assert not upstream.requests
+    upstream.answer(Script(body=b"{}"))
+    allowed = relay.http.post("/v1/embeddings", json=body, headers=bearer(SMALL))
+    assert allowed.status_code == 200
+
+
 def test_models_are_listed_for_whom_may_use_them(
     relay: RunningRelay, upstream: FakeUpstream
 ) -> None:

@@ -43,7 +43,10 @@ def check(payload: dict[str, Any], body: bytes | None = None) -> None:
 
 def test_a_model_of_the_list_passes_whatever_else_the_body_speaks_of() -> None:
     check({"model": "gpt-small", "messages": [{"role": "user", "content": 'what is a "model"?'}]})
-    check({"model": "gpt-small", "tools": [{"model": "big"}], "x": "\u0064"})
+    about = {"type": "function", "function": {"parameters": {"properties": {"model": {}}}}}
+    check({"model": "gpt-small", "tools": [about, {"type": "x", "model": None}], "x": "\u0064"})
+    check({"model": "gpt-small", "tools": {"a": "model"}, "y": {"Model": 1, "models": 2}})
+    check({"model": "gpt-small", "tools": [{"type": "image_generation", "model": "vendor/x"}, 7]})
     check({"model": "vendor/x", "models": ["gpt-small", "vendor/y"], "fallbacks": None})
 
 
@@ -65,6 +68,8 @@ big\r
         (b'Content-Disposition: form-data; name="file"; filename="a.wav"', True),
         (b'content-disposition: form-data; name="timestamps[]"', True),
         (b'Content-Disposition: form-data; name="Model"', False),
+        (b'Content-Disposition: form-data; name="models[]"', False),
+        (b'Content-Disposition: form-data; name="fallbacks"', False),
         (b'Content-Disposition: form-data; name="model"; x=y', False),
         (b'Content-Disposition: form-data; name="mo\\del"', False),
         (b'Content-Disposition: form-data; name="%6dodel"', False),
@@ -95,6 +100,7 @@ def test_whoever_may_use_all_models_need_not_show_which() -> None:
         {"model": "gpt-small", "models": ["big"]},
         {"model": "gpt-small", "models": "big"},
         {"model": "gpt-small", "fallbacks": [{"model": "big"}]},
+        {"model": "gpt-small", "tools": [{"type": "image_generation", "model": "big"}]},
     ],
 )
 def test_another_one_does_not(payload: dict[str, Any]) -> None:
@@ -110,9 +116,41 @@ def test_another_one_does_not(payload: dict[str, Any]) -> None:
         b'{"Model": "big", "model": "gpt-small"}',
         b'{"\\u006dodel": "big", "model": "gpt-small"}',
         b'{"\\u004DODEL": "big", "model": "gpt-small"}',
+        b'{"model": "gpt-small", "models": ["big"], "models": []}',
+        b'{"model": "gpt-small", "Models": ["big"]}',
+        b'{"model": "gpt-small", "fallbac\xe2\x84\xaas": ["big"]}',
+        b'{"model": "gpt-small", "model\\u017F": ["big"]}',
+        b'{"model": "gpt-small", "tool\\u0073": [{"model": "big"}], "tools": []}',
+        b'{"model": "gpt-small", "tools": [{"model": "big", "model": "gpt-small"}]}',
+        b'{"model": "gpt-small", "tools": [{"Model": "big"}]}',
         b'{"model": "gpt-small", "x": ' + b"[" * 100_000 + b'"model"' + b"]" * 100_000 + b"}",
     ],
 )
 def test_a_body_that_parsers_could_read_in_two_ways_does_not(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         check({"model": "gpt-small"}, body)
+
+
+@pytest.mark.parametrize(
+    ("query", "allowed"),
+    [
+        ("beta=true", True),
+        ("model=gpt-small&x=big", True),
+        ("model=big", False),
+        ("x=1&Models[]=big", False),
+        ("%6dodel=big", False),
+        ("model=gpt-small&model=big", False),
+        ("deployment=big", False),
+        ("model=", False),
+    ],
+)
+def test_a_query_names_no_other_one(query: str, allowed: bool) -> None:
+    payload = {"model": "gpt-small"}
+    call = Call(
+        f"messages?{query}", json.dumps(payload).encode(), payload, "gpt-small", identity=ONE
+    )
+    if allowed:
+        check_model(call)
+        return
+    with pytest.raises(ModelNotAllowed):
+        check_model(call)
