@@ -24,7 +24,7 @@ from relay.stores.counters import open_counters
 from relay.web.admin_reload import Outcome, Reload, not_reloadable
 from relay.web.exchange import Exchange
 from relay.web.presence import Presence
-from relay.web.websocket import ChatSocket
+from relay.web.sockets import Crowd, Gate
 
 
 class Relay:
@@ -55,7 +55,8 @@ class Relay:
         self._table = PriceTable()
         self._life = Routes(lifespan=self._lifespan)
         # Outside of what is built: an open socket must not hold an old configuration.
-        self._socket = ChatSocket(lambda: self._now.turns)
+        self.crowd = Crowd()
+        self._gate = Gate(lambda: self._now.turns, self.crowd)
         self._old: dict[Built, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self.keys = keys_of(settings, self.store)
@@ -65,7 +66,7 @@ class Relay:
         if scope["type"] == "lifespan":
             await self._life(scope, receive, send)
         elif scope["type"] == "websocket":
-            await self._socket(scope, receive, send)
+            await self._gate(scope, receive, send)
         else:
             await self._now.layers(scope, receive, send)
 

@@ -71,8 +71,8 @@ from relay.web.pages import STATIC, PageFiles, pages_router, swagger_files
 from relay.web.passthrough import Passthrough
 from relay.web.presence import ClientLeft, Presence
 from relay.web.replies import answer_headers, visit
+from relay.web.sockets import Turns
 from relay.web.users import Users
-from relay.web.websocket import Turns
 
 MODE_KEY = "relay:mode"
 """Where the replicas keep a mode that was set by hand, in Redis."""
@@ -273,7 +273,9 @@ class Built:
             app.include_router(usage_router(self._store))
         app.mount("/static/swagger", PageFiles(directory=swagger_files()))
         app.mount("/static", PageFiles(directory=STATIC))
-        self.turns = Turns(engine, models, keyring, origins, self.users, accounts)
+        self.turns = Turns(
+            engine, models, keyring, origins, self.users, accounts, settings.websocket
+        )
         documentation.document(app)
         for kind in (
             RelayError,

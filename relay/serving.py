@@ -21,14 +21,12 @@ from relay.settings import Settings, SettingsError, variable
 from relay.stores.counters import count_for_workers
 from relay.telemetry import logs
 from relay.web.connection import ClientConnection
+from relay.web.sockets import SocketProtocol
 from relay.workers import Orders, Together, Workers, tell_parent
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
 """How long a client's idle connection is kept: longer than common proxies keep theirs."""
-
-MAX_FRAME_BYTES = 1024 * 1024
-"""The largest WebSocket frame that is read."""
 
 GC_THRESHOLDS = (20_000, 20, 50)
 """Python's own (700, 10, 10) collects every few requests, to find next to nothing.
@@ -63,14 +61,18 @@ class Server(uvicorn.Server):
         """Stop accepting; give open answers their grace; end the rest."""
         grace_s = self._relay.settings.shutdown_grace_s
         self.config.timeout_graceful_shutdown = math.ceil(grace_s + SHUTDOWN_MARGIN_S)
-        end_all = self._relay.presence.end_all
-        timer = asyncio.get_running_loop().call_later(grace_s, end_all)
+        timer = asyncio.get_running_loop().call_later(grace_s, self._end_all)
+        self._relay.crowd.drain()
         try:
             await super().shutdown(sockets)
         finally:
             timer.cancel()
             # A stop that was asked for is a success: uvicorn would raise the signal once more.
             self._captured_signals.clear()
+
+    def _end_all(self) -> None:
+        self._relay.presence.end_all()
+        self._relay.crowd.end_all()
 
 
 def serve(
@@ -206,8 +208,7 @@ def build_server(relay: Relay, *, on_serving: Callable[[], None] | None = None) 
         relay,
         loop="uvloop",
         http=cast(Any, partial(ClientConnection, relay.answer, write_timeout_s)),
-        ws="websockets-sansio",
-        ws_max_size=MAX_FRAME_BYTES,
+        ws=cast(Any, partial(SocketProtocol, lambda: relay.settings)),
         interface="asgi3",
         lifespan="on",
         log_config=None,

@@ -151,6 +151,37 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             " (default: true where usage is kept, see database_url)",
         ),
     ),
+    "WebSockets; counts are those of one process": (
+        Flag(
+            "websocket.max_frame_bytes",
+            "4194304",
+            "largest message a client may send on a WebSocket",
+        ),
+        Flag(
+            "websocket.frames_per_s",
+            "50",
+            "messages a client may send on one WebSocket each second",
+        ),
+        Flag("websocket.max_open", "1000", "open WebSockets of one key in one process"),
+        Flag("websocket.max_answers", "8", "chat answers that may run at once on one WebSocket"),
+        Flag(
+            "websocket.key_wait_s",
+            "10",
+            "how long a WebSocket may take to send its key as its first frame, seconds",
+        ),
+        Flag(
+            "websocket.ping_s",
+            "20",
+            "seconds between two pings to a WebSocket; one that does not answer for 20 s is closed;"
+            " 0: never",
+        ),
+        Flag(
+            "websocket.passthrough",
+            "/v1/realtime",
+            "WebSockets under /v1 that are passed on to the upstream, comma separated; * in a path"
+            " stands for anything",
+        ),
+    ),
     "Time limits of upstream calls, in seconds": (
         Flag("timeouts.connect_s", "5", "until a connection stands, TLS included"),
         Flag("timeouts.first_byte_s", "60", "from the sent request until the answer's first bytes"),

@@ -12,6 +12,7 @@ nested names join with two underscores (`RELAY_TIMEOUTS__CONNECT_S`). A secret i
     routes.py     those of a model              sources.py    reading, merging, reporting
     keys.py       those of keys, teams and identity providers
     prices.py     what calls cost
+    sockets.py    what WebSockets may do
 """
 
 from relay.settings.faults import LOCAL
@@ -35,6 +36,7 @@ from relay.settings.model import Mode, Settings
 from relay.settings.names import env_example, leaves, variable
 from relay.settings.prices import PriceSettings
 from relay.settings.routes import History, ModelSettings, OfflineSettings, TargetSettings
+from relay.settings.sockets import SocketSettings
 from relay.settings.sources import SettingsError, load_settings, settings_files
 from relay.settings.upstream import BreakerSettings, SomeTimeouts, Timeouts, UpstreamSettings
 from relay.settings.values import is_loopback
@@ -60,6 +62,7 @@ __all__ = [
     "PriceSettings",
     "Settings",
     "SettingsError",
+    "SocketSettings",
     "SomeTimeouts",
     "TargetSettings",
     "TeamSettings",

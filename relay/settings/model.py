@@ -10,6 +10,7 @@ from relay.settings.keys import IssuerSettings, KeySettings, TeamSettings
 from relay.settings.local import LocalModelSettings
 from relay.settings.prices import PriceSettings
 from relay.settings.routes import History, ModelSettings, OfflineSettings
+from relay.settings.sockets import SocketSettings
 from relay.settings.upstream import Section, SomeTimeouts, Timeouts, UpstreamSettings
 from relay.settings.values import (
     Address,
@@ -178,6 +179,7 @@ class Settings(Section):
     ping_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="seconds of silence after which a stream gets a comment; 0: never"
     )
+    websocket: SocketSettings = Field(SocketSettings(), description="what WebSockets may do")
     stream_usage: bool | None = Field(
         None,
         description="ask upstreams for the token counts of streams; clients who did not ask do not"

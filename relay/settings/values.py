@@ -98,6 +98,11 @@ Pattern = Annotated[
 
 Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(_split_commas)]
 
+SocketPath = Annotated[str, Field(pattern=r"^/v1/\S+$")]
+"""A path of WebSockets under /v1, with `*` for anything."""
+
+SocketPaths = Annotated[tuple[SocketPath, ...], BeforeValidator(_split_commas)]
+
 Secret = Annotated[SecretStr, BeforeValidator(_resolve_secret), AfterValidator(_check_key)]
 Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_split_commas)]
 

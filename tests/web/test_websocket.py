@@ -10,14 +10,11 @@ import transcripts
 from fake_script import Script
 from fake_upstream import FakeUpstream
 from running import RunningRelay, StartRelay
+from sockets import dial
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 KEY = "rk-socket-0123456789"
-
-
-def dial(relay: RunningRelay, **more: Any) -> ClientConnection:
-    return connect(relay.root.replace("http", "ws") + "/ws", proxy=None, **more)
 
 
 def ask(socket: ClientConnection, query: str, history: list[Any] | None = None) -> list[Any]:
@@ -236,11 +233,9 @@ def test_a_wrong_first_frame_is_answered_and_the_socket_closed(
         assert closed.value.rcvd.code == 1008
 
 
-def test_a_key_that_does_not_come_is_not_waited_for_for_ever(
-    guarded: RunningRelay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("relay.web.websocket.KEY_WAIT_S", 0.1)
-    with dial(guarded) as socket:
+def test_a_key_that_does_not_come_is_not_waited_for_for_ever(start_relay: StartRelay) -> None:
+    relay = start_relay(local="echo", api_keys=[KEY], websocket={"key_wait_s": 0.1})
+    with dial(relay) as socket:
         assert "in time" in json.loads(socket.recv(timeout=20))["error"]["message"]
 
 

@@ -1,0 +1,70 @@
+"""One open WebSocket: messages in and out, whoever serves it."""
+
+from starlette.types import Message, Receive, Scope, Send
+
+from relay.errors import RelayError
+from relay.web.presence import ClientLeft
+from relay.web.replies import JSON
+
+MAX_REASON_BYTES = 123
+"""What a close frame has room for."""
+
+
+class Wire:
+    """A socket under ASGI. `code` and `reason` are those of the client's close, once it left."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.code = 1005
+        self.reason = ""
+        self._receive = receive
+        self._send = send
+        self._closed = False
+
+    async def accept(self, subprotocol: str | None) -> None:
+        """Open the socket. Raises: ClientLeft."""
+        await self._receive()  # its `websocket.connect`
+        await self._put({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+
+    async def refuse(self, error: RelayError) -> None:
+        """Answer the handshake with an HTTP error instead of opening the socket."""
+        headers = [JSON, *((name, value) for name, value in error.headers if name != JSON[0])]
+        start = {"type": "websocket.http.response.start", "status": error.status}
+        await self._send({**start, "headers": headers})
+        await self._send({"type": "websocket.http.response.body", "body": error.envelope()})
+
+    async def receive(self) -> str | bytes:
+        """The next message. Raises: ClientLeft: there is none any more, whoever closed."""
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self._closed = True
+            self.code = message.get("code") or 1005
+            self.reason = message.get("reason") or ""
+            raise ClientLeft
+        text: str | None = message.get("text")
+        return message["bytes"] if text is None else text
+
+    async def send(self, message: str | bytes) -> None:
+        """Send a message, as soon as there is room for it. Raises: ClientLeft."""
+        kind = "text" if isinstance(message, str) else "bytes"
+        await self._put({"type": "websocket.send", kind: message})
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close the socket, if it is open still; whoever receives then hears that it is."""
+        if not self._closed:
+            closing = {"type": "websocket.close", "code": code}
+            short = reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
+            try:
+                await self._put({**closing, "reason": short}, last=True)
+            except ClientLeft:
+                return
+
+    async def _put(self, message: Message, *, last: bool = False) -> None:
+        if self._closed:
+            raise ClientLeft
+        self._closed = last  # those who wait for room already come before it
+        try:
+            await self._send(message)
+        except OSError:  # as ASGI has it for a client that is gone
+            self._closed = True
+            raise ClientLeft from None
