@@ -52,6 +52,8 @@ def read_usage(told: object) -> Usage | None:
         return None
     of_prompt = _details(told, "prompt_tokens_details", "input_tokens_details")
     of_completion = _details(told, "completion_tokens_details", "output_tokens_details")
+    if not (of_prompt or of_completion):
+        return Usage(prompt or 0, completion or 0)
     spoken = _count(of_completion, "audio_tokens") or 0
     return Usage(
         prompt_tokens=prompt or 0,
@@ -214,8 +216,7 @@ def _details(told: dict[str, Any], name: str, other: str) -> dict[str, Any]:
 
 
 def _count(told: dict[str, Any], name: str, other: str = "") -> int | None:
-    for one in (name, other):
-        value = told.get(one)
-        if type(value) is int and 0 <= value <= MAX_TOKENS:  # a bool is another type
-            return value
-    return None
+    value = told.get(name)
+    if type(value) is int and 0 <= value <= MAX_TOKENS:  # a bool is another type
+        return value
+    return _count(told, other) if other else None

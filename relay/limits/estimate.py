@@ -21,7 +21,7 @@ SHORTEST_ATTACHMENT = 512
 """Shorter values than that are text, whatever they are called."""
 
 _ATTACHED = (b";base64,", b'"data":"', b'"data": "', b'"file_data":"', b'"file_data": "')
-_GENERATES = ("chat/completions", "completions", "responses", "messages")
+_GENERATES = frozenset({"chat/completions", "completions", "responses", "messages"})
 _MOST = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -36,20 +36,18 @@ class Estimate(NamedTuple):
 
 def estimate(call: Call, *, completion_tokens: int) -> Estimate:
     """What a call may use; `completion_tokens` where it does not say how many it wants."""
-    payload = _asked(call)
+    payload, path = _asked(call), call.path
     prompt = _prompt_tokens(call.body)
-    path = call.path.partition("?")[0]
-    if path == "messages/count_tokens":
-        prompt = 0  # nothing is generated, and nothing charged
     model = call.model or _text(payload.get("model"))
-    if path not in _GENERATES:
-        return Estimate(prompt, 0, sure=True, model=model)
-    answers = _count(payload.get("n")) or 1
+    if path not in _GENERATES and (path := path.partition("?")[0]) not in _GENERATES:
+        if path == "messages/count_tokens":
+            prompt = 0  # nothing is generated, and nothing charged
+        return Estimate(prompt, 0, True, model)
+    answers = _count(payload["n"]) or 1 if "n" in payload else 1
     for name in _MOST:
-        most = _count(payload.get(name))
-        if most is not None:
-            return Estimate(prompt, most * answers, sure=True, model=model)
-    return Estimate(prompt, completion_tokens * answers, sure=False, model=model)
+        if name in payload and (most := _count(payload[name])) is not None:
+            return Estimate(prompt, most * answers, True, model)
+    return Estimate(prompt, completion_tokens * answers, False, model)
 
 
 def _asked(call: Call) -> Mapping[str, Any]:

@@ -32,7 +32,6 @@ _UPSTREAM = (b"x-ratelimit-", b"anthropic-ratelimit-")
 
 def rate_limit_headers(holders: Sequence[Holder], used: Sequence[Used]) -> RawHeaders:
     """The limits and counts of these holders; nothing where there are no limits a minute."""
-    told: list[tuple[bytes, bytes]] = []
     requests = tokens = None
     for holder, now in zip(holders, used, strict=True):
         limits = holder.limits
@@ -42,11 +41,8 @@ def rate_limit_headers(holders: Sequence[Holder], used: Sequence[Used]) -> RawHe
         if limits.tpm is not None:
             least = (limits.tpm - now.tokens, limits.tpm, now.reset_s)
             tokens = least if tokens is None or least < tokens else tokens
-    if requests is not None:
-        _tell(told, _REQUESTS, *requests)
-    if tokens is not None:
-        _tell(told, _TOKENS, *tokens)
-    return told
+    told = [] if requests is None else _told(_REQUESTS, *requests)
+    return told if tokens is None else told + _told(_TOKENS, *tokens)
 
 
 def without_upstreams(headers: RawHeaders) -> RawHeaders:
@@ -59,16 +55,15 @@ def retry_after(wait_s: float) -> tuple[bytes, bytes]:
     return RETRY_AFTER, b"%d" % max(1, math.ceil(wait_s))
 
 
-def _tell(
-    told: list[tuple[bytes, bytes]],
-    names: tuple[bytes, bytes, bytes],
-    left: int,
-    limit: int,
-    reset_s: float,
-) -> None:
-    told.append((names[0], b"%d" % limit))
-    told.append((names[1], b"%d" % max(0, left)))
-    told.append((names[2], _duration(reset_s) if left < limit else b"0s"))
+def _told(
+    names: tuple[bytes, bytes, bytes], left: int, limit: int, reset_s: float
+) -> list[tuple[bytes, bytes]]:
+    most, remaining, reset = names
+    return [
+        (most, b"%d" % limit),
+        (remaining, b"%d" % left if left > 0 else b"0"),
+        (reset, _duration(reset_s) if left < limit else b"0s"),
+    ]
 
 
 @lru_cache(maxsize=1024)
