@@ -24,6 +24,7 @@ from relay.stores.counters import open_counters
 from relay.web.admin_reload import Outcome, Reload, not_reloadable
 from relay.web.exchange import Exchange
 from relay.web.presence import Presence
+from relay.web.shelf import Shelf
 from relay.web.sockets import Crowd, Gate
 
 
@@ -46,6 +47,7 @@ class Relay:
         counted_at: str | None = None,
     ) -> None:
         self.presence = Presence(settings.body_timeout_s)
+        self._shelf = Shelf()
         self.reload: Reload = not_reloadable
         self._local = local
         self._sharing = sharing
@@ -112,6 +114,7 @@ class Relay:
             ledger=self.ledger,
             table=self._table,
             counters=self.counters,
+            shelf=self._shelf,
             known={name: health for name, health in known.items() if name in kept},
             reload=self._reload_now,
             virtual=self.keys,

@@ -5,7 +5,8 @@ Settings --> backends --> Router --> Engine --> routes --> Door --> Cors
 Another configuration is another `Built`; `app.Relay` puts it in the place of this one.
 """
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -71,7 +72,10 @@ from relay.web.pages import STATIC, PageFiles, pages_router, swagger_files
 from relay.web.passthrough import Passthrough
 from relay.web.presence import ClientLeft, Presence
 from relay.web.replies import answer_headers, visit
+from relay.web.resume import ResumableChat
+from relay.web.shelf import Shelf
 from relay.web.sockets import Turns
+from relay.web.tape import Room
 from relay.web.users import Users
 
 MODE_KEY = "relay:mode"
@@ -81,8 +85,8 @@ MODE_KEY = "relay:mode"
 class Built:
     """Backends, router, engine and layers, made for each other and never changed.
 
-    `presence` is the relay's, whatever is built for it. `known` tells how the backends do that were
-    there before, by their names. `reload` is what `POST /admin/reload` does.
+    `presence` and `shelf` are the relay's, whatever is built for it. `known` tells how the backends
+    do that were there before, by their names. `reload` is what `POST /admin/reload` does.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class Built:
         table: PriceTable,
         counters: Counters,
         known: Mapping[str, Health],
+        shelf: Shelf,
         reload: Reload,
         virtual: VirtualKeys | None = None,
     ) -> None:
@@ -112,6 +117,7 @@ class Built:
             completion_tokens=settings.default_completion_tokens,
             refuse_unpriced=settings.unpriced_models == "refuse",
         )
+        self._shelf = shelf
         self._reload = reload
         self._virtual = virtual
         self._upstreams = backends.upstreams
@@ -210,6 +216,18 @@ class Built:
             return {}
         return {card.id: states.of_card(card) for card in self._local.cards()}
 
+    def _chat_kind(self) -> Callable[..., ChatEndpoint]:
+        settings = self.settings
+        if not settings.resume_s:
+            return ChatEndpoint
+        room = Room(
+            keep_s=settings.resume_s,
+            stream_bytes=settings.resume_bytes,
+            streams=settings.resume_streams,
+            streams_per_key=settings.resume_streams_per_key,
+        )
+        return partial(ResumableChat, shelf=self._shelf, room=room)
+
     def _build(self) -> Cors:
         settings = self.settings
         keyring = self._keyring()
@@ -232,7 +250,7 @@ class Built:
             upstreams=self._upstreams, local=self._local, models=settings.models
         )
         models = Models(engine, self.catalogue, default=settings.default_model)
-        chat = ChatEndpoint(
+        chat = self._chat_kind()(
             engine,
             self.presence,
             max_body_bytes=settings.max_body_bytes,

@@ -2,6 +2,7 @@
 
     EventParser   what an observer reads: the data of every event
     WholeEvents   what a relay writes: bytes as they came, cut only between events
+    EVENT         what cuts whole events apart
     event, comment, DONE   what we say ourselves
 
 Lines end with LF, CRLF or CR; an empty line ends an event.
@@ -9,14 +10,19 @@ Lines end with LF, CRLF or CR; an empty line ends an event.
 Source: WHATWG HTML, "Server-sent events", parsing and interpreting an event stream.
 """
 
+import re
+
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """What a parser holds of one event at most."""
 MAX_HELD_BYTES = 64 * 1024
 """An incomplete event longer than this is let through as it is."""
 
 DONE = b"data: [DONE]\n\n"
+BOM = b"\xef\xbb\xbf"
 
-_BOM = b"\xef\xbb\xbf"
+_LINE_END = rb"(?>\r\n|\n|\r)"
+EVENT = re.compile(rb".*?" + _LINE_END + _LINE_END + rb"|.+", re.DOTALL)
+"""One event with its empty line, or what is left."""
 
 
 def event(data: str | bytes) -> bytes:
@@ -91,7 +97,7 @@ class EventParser:
     def _end_line(self, line: bytes, events: list[bytes]) -> None:
         if self._at_start:
             self._at_start = False
-            line = line.removeprefix(_BOM)
+            line = line.removeprefix(BOM)
         if not line:
             if self._data:
                 events.append(b"\n".join(self._data))

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from relay.sse import EventParser
+from relay.sse import EVENT, EventParser
 from relay.types import Usage
 
 MAX_TOKENS = 1_000_000_000
@@ -38,8 +38,6 @@ _WRITTEN = re.compile(
 )
 _DECODER = json.JSONDecoder()
 _TOLD = re.compile(rb'"usage"\s*:\s*\{')
-_LINE_END = rb"(?>\r\n|\n|\r)"
-_EVENT = re.compile(rb".*?" + _LINE_END + _LINE_END + rb"|.+", re.DOTALL)
 
 
 def read_usage(told: object) -> Usage | None:
@@ -155,7 +153,7 @@ class UsageInStream(Sample):
             self._room -= len(events)
         if _NAME not in events or _TOLD.search(events) is None:
             return events
-        return b"".join([event for event in _EVENT.findall(events) if self._passes(event)])
+        return b"".join([event for event in EVENT.findall(events) if self._passes(event)])
 
     def estimate(self) -> int | None:
         """The tokens that have passed, about; None when the stream has told."""

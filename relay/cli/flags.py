@@ -114,6 +114,11 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         ),
         Flag("cors_headers", "*", "request headers a preflight allows, comma separated; * allowed"),
         Flag("cors_max_age_s", "600", "seconds a browser may remember a preflight"),
+        Flag(
+            "cors_private_network",
+            "false",
+            "tell browsers that pages of public addresses may call this relay in a private network",
+        ),
     ),
     "Requests": (
         Flag(
@@ -144,6 +149,19 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             " model), *, or patterns such as /v1/files* and GET /v1/batches*",
         ),
         Flag("ping_s", "0", "seconds of silence after which a stream gets a comment; 0: never"),
+        Flag(
+            "resume_s",
+            "0",
+            "seconds a chat stream that asked for it (x-relay-resume: 1) goes on without its"
+            " client, who may come back for the rest; 0: never",
+        ),
+        Flag("resume_bytes", "262144", "how much is kept of each such stream"),
+        Flag(
+            "resume_streams",
+            "1000",
+            "how many such streams one process keeps; more are ordinary streams",
+        ),
+        Flag("resume_streams_per_key", "100", "how many of them may be of one key"),
         Flag(
             "stream_usage",
             "",

@@ -127,6 +127,11 @@ class Settings(Section):
     cors_max_age_s: Annotated[int, Field(ge=0)] = Field(
         600, description="seconds a browser may remember a preflight"
     )
+    cors_private_network: bool = Field(
+        False,
+        description="tell browsers that pages of public addresses may call this relay in a private"
+        " network",
+    )
 
     default_model: str | None = Field(
         None,
@@ -180,6 +185,20 @@ class Settings(Section):
         0.0, description="seconds of silence after which a stream gets a comment; 0: never"
     )
     websocket: SocketSettings = Field(SocketSettings(), description="what WebSockets may do")
+    resume_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
+        0.0,
+        description="seconds a chat stream that asked for it (x-relay-resume: 1) goes on without"
+        " its client, who may come back for the rest; 0: never",
+    )
+    resume_bytes: Annotated[int, Field(ge=1024)] = Field(
+        256 * 1024, description="how much is kept of each such stream"
+    )
+    resume_streams: Annotated[int, Field(ge=1)] = Field(
+        1000, description="how many such streams one process keeps; more are ordinary streams"
+    )
+    resume_streams_per_key: Annotated[int, Field(ge=1)] = Field(
+        100, description="how many of them may be of one key"
+    )
     stream_usage: bool | None = Field(
         None,
         description="ask upstreams for the token counts of streams; clients who did not ask do not"

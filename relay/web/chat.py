@@ -86,13 +86,16 @@ class ChatEndpoint:
             count = strip or self._count or visit.trail.reservation is not None
             usage = UsageInStream(strip=strip) if count else None
             try:
-                if visit.trail.target == LOCAL:
-                    await self._send_local(visit, answer, usage)
-                else:
-                    await send_events(visit, answer, ping_s=self._ping_s, usage=usage)
+                await self._send(visit, answer, usage)
             finally:
                 if usage is not None:
                     visit.trail.take_stream(usage)
+
+    async def _send(self, visit: Visit, answer: Answer, usage: UsageInStream | None) -> None:
+        if visit.trail.target == LOCAL:
+            await self._send_local(visit, answer, usage)
+        else:
+            await send_events(visit, answer, ping_s=self._ping_s, usage=usage)
 
     async def _send_local(self, visit: Visit, answer: Answer, usage: UsageInStream | None) -> None:
         reply = EventSourceResponse(

@@ -69,6 +69,14 @@ class Visit:
         self.client = self.recording = Recording(self.client)
         self.write, self.end = self.client.write, self.client.end
 
+    def put_before_client(self, around: Callable[[Client], Client]) -> None:
+        """Have something stand before the client; what is recorded passes it later."""
+        if self.recording is not None:
+            self.recording.client = around(self.recording.client)
+        else:
+            self.client = around(self.client)
+            self.write, self.end = self.client.write, self.client.end
+
     def bodies(self) -> tuple[bytes, bytes] | None:
         """What was asked and answered, if that is kept."""
         return None if self.recording is None else self.recording.bodies()
