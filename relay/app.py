@@ -21,6 +21,7 @@ from relay.prices import PriceTable
 from relay.routing import Router
 from relay.settings import Settings, load_settings
 from relay.stores.counters import open_counters
+from relay.types import RawHeaders
 from relay.web.admin_reload import Outcome, Reload, not_reloadable
 from relay.web.exchange import Exchange
 from relay.web.presence import Presence
@@ -75,6 +76,10 @@ class Relay:
     def answer(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         """The same, for a connection of our own: past the layers that it does not concern."""
         return self._now.answer(exchange)
+
+    def beside(self, headers: RawHeaders) -> RawHeaders:
+        """What goes with an answer of such a connection to what never became a request."""
+        return self._now.layers.beside(headers)
 
     @property
     def settings(self) -> Settings:

@@ -322,6 +322,7 @@ class Built:
             methods=settings.cors_methods,
             headers=settings.cors_headers,
             max_age_s=settings.cors_max_age_s,
+            private_network=settings.cors_private_network,
         )
 
 

@@ -207,7 +207,9 @@ def build_server(relay: Relay, *, on_serving: Callable[[], None] | None = None) 
     config = uvicorn.Config(
         relay,
         loop="uvloop",
-        http=cast(Any, partial(ClientConnection, relay.answer, write_timeout_s)),
+        http=cast(
+            Any, partial(ClientConnection, relay.answer, write_timeout_s, beside=relay.beside)
+        ),
         ws=cast(Any, partial(SocketProtocol, lambda: relay.settings)),
         interface="asgi3",
         lifespan="on",

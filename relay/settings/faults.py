@@ -1,6 +1,7 @@
 """What must hold between settings that are right by themselves."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from relay.origins import FORM
 from relay.settings.nearest import did_you_mean
 from relay.settings.values import is_loopback
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:  # the settings ask for their faults
 
 LOCAL = "local"
 """The name under which the local model appears among the targets."""
+
+NULL = "null"
+"""The origin of sandboxed frames, data: addresses and files."""
 
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
@@ -84,6 +89,19 @@ def _local_faults(settings: "Settings") -> Iterator[str]:
 def _door_faults(settings: "Settings") -> Iterator[str]:
     if "*" in settings.cors_origins and settings.cors_credentials:
         yield "cors_origins '*' and cors_credentials cannot go together"
+    if NULL in settings.cors_origins and settings.cors_credentials:
+        yield "cors_origins 'null' and cors_credentials cannot go together: any page can be 'null'"
+    for origin in settings.cors_origins:
+        if origin != NULL and not re.fullmatch(FORM, origin):
+            yield (
+                f"cors_origins has '{origin}': write origins as browsers do, in lower case and "
+                "without a path or a slash at the end, as https://app.example or http://host:*"
+            )
+    if settings.resume_s and settings.workers > 1:
+        yield (
+            "resume_s needs workers = 1: a client that comes back may meet another process, "
+            "which does not have its stream"
+        )
     # With an admin key, keys can be made; until there is one, nobody comes in.
     if not (settings.has_keys or settings.admin_key or settings.anonymous):
         yield (

@@ -25,7 +25,7 @@ from uvicorn.server import ServerState
 
 from relay.errors import InternalError, InvalidRequest, RelayError
 from relay.types import RawHeaders
-from relay.web.exchange import Exchange, refusal
+from relay.web.exchange import Exchange, HeadTooLarge, refusal
 from relay.web.heads import Headers, KnownHead, divide, wants_websocket
 from relay.web.outflow import Outflow
 
@@ -46,18 +46,11 @@ _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _log = logging.getLogger("relay.web")
 
 
-class HeadTooLarge(RelayError):
-    """A request's headers are more than anybody needs."""
-
-    status = 431
-    type = "invalid_request_error"
-    code = "request_too_large"
-
-
 class ClientConnection(asyncio.Protocol):
     """One connection; what `answer` gives for an exchange runs in a task of its own.
 
-    All arguments but the first two are those with which uvicorn makes its protocols.
+    `beside` tells the headers that go with an answer to what is no request. All arguments but
+    these and the second are those with which uvicorn makes its protocols.
     """
 
     def __init__(
@@ -68,8 +61,11 @@ class ClientConnection(asyncio.Protocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        beside: Callable[[RawHeaders], RawHeaders] = lambda _: (),
     ) -> None:
         self.blocked = False
+        self._beside = beside
         self._config = config
         self._answer = answer
         self._write_timeout_s = write_timeout_s
@@ -306,7 +302,8 @@ class ClientConnection(asyncio.Protocol):
         except Exception:  # applications answer for their own faults; this one is of the frame
             _log.exception("internal_error")
             if not exchange.started:
-                exchange.refuse(InternalError("The relay failed; its log has the details."))
+                error = InternalError("The relay failed; its log has the details.")
+                exchange.refuse(error, self._beside(exchange.headers))
         finally:
             self._state.tasks.discard(cast(Any, exchange.task))
             if not (exchange.answered or self._transport.is_closing()):
@@ -343,12 +340,13 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
         else:
             exchange.leave()
+            self._headers = [*exchange.headers]
             self._close(error)
 
     def _close(self, error: RelayError | None = None) -> None:
         """Close the connection behind what was written, and a last word if there is one."""
         if error is not None:
-            self.write(refusal(error))
+            self.write(refusal(error, self._beside(self._headers)))
         self._transport.close()
         self._outflow.watch()
 

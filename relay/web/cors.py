@@ -9,6 +9,9 @@
                                      send), else 403: a page that somebody happens to visit must
                                      not spend in his name
 
+What never became a request, as its HTTP was wrong, has the same headers (`beside`). `null` is the
+origin of sandboxed frames and of files: it is one like others, and any page can have it.
+
 A page of the relay's own origin is always allowed; without keys only under a loopback name, since
 any other name could be made to point here (DNS rebinding).
 """
@@ -33,6 +36,7 @@ EXPOSED = b", ".join(
         b"x-upstream-request-id",
         b"x-relay-upstream",
         b"x-relay-attempts",
+        b"x-relay-resume",
         b"server-timing",
         b"retry-after",
         b"retry-after-ms",
@@ -51,6 +55,9 @@ EXPOSED = b", ".join(
 
 _PORT = re.compile(r":\d+$")
 _VARY = (b"vary", b"Origin")
+_ASKED_HEADERS = b"access-control-request-headers"
+_ASKED_NETWORK = b"access-control-request-private-network"
+_PREFLIGHT_VARIES = (b"vary", _ASKED_HEADERS + b", " + _ASKED_NETWORK)
 
 
 class Origins:
@@ -73,7 +80,10 @@ class Origins:
 
 
 class Cors:
-    """The layer. The four knobs are `origins`, `credentials`, `methods` and `headers`."""
+    """The layer. The four knobs are `origins`, `credentials`, `methods` and `headers`.
+
+    `private_network`: pages that come from the internet may call a relay that is not on it.
+    """
 
     def __init__(
         self,
@@ -84,6 +94,7 @@ class Cors:
         methods: Iterable[str],
         headers: Iterable[str],
         max_age_s: int,
+        private_network: bool = False,
     ) -> None:
         self._app = app
         self._origins = origins
@@ -93,7 +104,9 @@ class Cors:
         self._preflight: RawHeaders = [
             (b"access-control-allow-methods", ", ".join(methods).encode()),
             (b"access-control-max-age", b"%d" % max_age_s),
+            _PREFLIGHT_VARIES,
         ]
+        self._private_network = private_network
 
     @staticmethod
     def concerns(method: str, headers: RawHeaders) -> bool:
@@ -136,13 +149,15 @@ class Cors:
         asked = [
             header.strip().lower()
             for name, value in headers
-            if name == b"access-control-request-headers"
+            if name == _ASKED_HEADERS
             for header in value.decode("latin-1").split(",")
         ]
         allowed = [header for header in asked if "*" in self._headers or header in self._headers]
         answer = [*self._shared(origin), *self._preflight]
         if allowed:
             answer.append((b"access-control-allow-headers", ", ".join(allowed).encode("latin-1")))
+        if self._private_network and (_ASKED_NETWORK, b"true") in headers:
+            answer.append((b"access-control-allow-private-network", b"true"))
         await send({"type": "http.response.start", "status": 204, "headers": answer})
         await send({"type": "http.response.body", "body": b""})
 
@@ -151,9 +166,20 @@ class Cors:
             return [(b"access-control-allow-origin", b"*")]
         return [(b"access-control-allow-origin", origin), *self._allow, _VARY]
 
+    def beside(self, headers: RawHeaders) -> RawHeaders:
+        """What goes with an answer to somebody whose headers were these, as far as they came."""
+        origin = next((value for name, value in headers if name == b"origin"), None)
+        if origin is None:
+            return []
+        if not self._origins.allows(origin, {"headers": headers}):
+            return [_VARY]
+        return self._exposing(origin)
+
     def _sharing(self, send: Send, origin: bytes) -> Send:
-        headers = [*self._shared(origin), (b"access-control-expose-headers", EXPOSED)]
-        return _adding(send, headers)
+        return _adding(send, self._exposing(origin))
+
+    def _exposing(self, origin: bytes) -> RawHeaders:
+        return [*self._shared(origin), (b"access-control-expose-headers", EXPOSED)]
 
 
 def _varying(send: Send) -> Send:

@@ -323,17 +323,25 @@ class Exchange:
         if wait is not None:
             await wait
 
-    def refuse(self, error: RelayError) -> None:
+    def refuse(self, error: RelayError, headers: RawHeaders = ()) -> None:
         """Answer with an error, after which the connection is closed."""
         self.started = self.answered = True
         self.keep_alive = False
         if not self.gone:
-            self._line.write(refusal(error))
+            self._line.write(refusal(error, headers))
         self._tell()
         self._line.ended(self)
 
 
-def refusal(error: RelayError) -> bytes:
+class HeadTooLarge(RelayError):
+    """A request's headers are more than anybody needs."""
+
+    status = 431
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+def refusal(error: RelayError, headers: RawHeaders = ()) -> bytes:
     """A whole answer to what never became a request: an error, and the connection's end."""
     body = error.envelope()
     return b"".join(
@@ -342,6 +350,7 @@ def refusal(error: RelayError) -> bytes:
             b"content-type: application/json\r\n",
             b"content-length: %d\r\n" % len(body),
             b"x-request-id: %b\r\n" % new_request_id().encode(),
+            *(b"%b: %b\r\n" % pair for pair in headers),
             b"connection: close\r\n\r\n",
             body,
         ]
