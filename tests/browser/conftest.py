@@ -1,6 +1,7 @@
 """A real Chromium, and a fresh page for each test."""
 
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -66,3 +67,23 @@ def front_end() -> Iterator[Callable[[Path], str]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+PACKAGES = ("openai@7", "react@19", "react-dom@19")
+
+
+@pytest.fixture(scope="session")
+def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages of npm that the example pages use."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("npm is not installed")  # an error in CI, as every skip there
+    folder = tmp_path_factory.mktemp("npm")
+    quiet = ("--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--loglevel=error")
+    subprocess.run(
+        [npm, "install", *quiet, "--prefix", str(folder), *PACKAGES],
+        cwd=folder,
+        check=True,
+        timeout=300,
+    )
+    return folder / "node_modules"
