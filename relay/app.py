@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from starlette.routing import Router as Routes
@@ -24,6 +25,7 @@ from relay.stores.counters import open_counters
 from relay.types import RawHeaders
 from relay.web.admin_reload import Outcome, Reload, not_reloadable
 from relay.web.exchange import Exchange
+from relay.web.peers import Peers
 from relay.web.presence import Presence
 from relay.web.shelf import Shelf
 from relay.web.sockets import Crowd, Gate
@@ -35,7 +37,7 @@ class Relay:
     `reload` is what `POST /admin/reload` does; a server of ours gives it. `opened` is the local
     backend of the settings when it has been opened already; `local` is one in place of theirs;
     `sharing` says where it is when it is in another process. `counted_at` is the socket of the one
-    that counts for the limits of this one and others.
+    that counts for the limits of this one and others, in the folder where they meet.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Relay:
     ) -> None:
         self.presence = Presence(settings.body_timeout_s)
         self._shelf = Shelf()
+        self._peers = Peers(self._shelf, Path(counted_at).parent) if counted_at else None
         self.reload: Reload = not_reloadable
         self._local = local
         self._sharing = sharing
@@ -120,6 +123,7 @@ class Relay:
             table=self._table,
             counters=self.counters,
             shelf=self._shelf,
+            peers=self._peers,
             known={name: health for name, health in known.items() if name in kept},
             reload=self._reload_now,
             virtual=self.keys,
@@ -163,9 +167,13 @@ class Relay:
     async def _lifespan(self, _: object) -> AsyncIterator[None]:
         self.ledger.start()
         self._now.start()
+        if self._peers is not None:
+            await self._peers.start()
         try:
             yield
         finally:
+            if self._peers is not None:
+                await self._peers.aclose()
             await self._now.rest()
             await self._now.catalogue.aclose()
             for old in list(self._old):

@@ -70,6 +70,7 @@ from relay.web.messages import messages_endpoints
 from relay.web.models import Models
 from relay.web.pages import STATIC, PageFiles, pages_router, swagger_files
 from relay.web.passthrough import Passthrough
+from relay.web.peers import Peers
 from relay.web.presence import ClientLeft, Presence
 from relay.web.replies import answer_headers, visit
 from relay.web.resume import ResumableChat
@@ -85,8 +86,8 @@ MODE_KEY = "relay:mode"
 class Built:
     """Backends, router, engine and layers, made for each other and never changed.
 
-    `presence` and `shelf` are the relay's, whatever is built for it. `known` tells how the backends
-    do that were there before, by their names. `reload` is what `POST /admin/reload` does.
+    `presence`, `shelf` and `peers` are the relay's, whatever is built for it. `known` tells how the
+    backends do that were there before, by their names. `reload` is what `POST /admin/reload` does.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Built:
         counters: Counters,
         known: Mapping[str, Health],
         shelf: Shelf,
+        peers: Peers | None,
         reload: Reload,
         virtual: VirtualKeys | None = None,
     ) -> None:
@@ -117,7 +119,7 @@ class Built:
             completion_tokens=settings.default_completion_tokens,
             refuse_unpriced=settings.unpriced_models == "refuse",
         )
-        self._shelf = shelf
+        self._shelf, self._peers = shelf, peers
         self._reload = reload
         self._virtual = virtual
         self._upstreams = backends.upstreams
@@ -226,7 +228,7 @@ class Built:
             streams=settings.resume_streams,
             streams_per_key=settings.resume_streams_per_key,
         )
-        return partial(ResumableChat, shelf=self._shelf, room=room)
+        return partial(ResumableChat, shelf=self._shelf, peers=self._peers, room=room)
 
     def _build(self) -> Cors:
         settings = self.settings

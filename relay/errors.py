@@ -5,7 +5,10 @@
     │   ├── ModelNotFound         404                            model_not_found
     │   ├── RouteNotFound         404                            not_found
     │   ├── MethodNotAllowed      405                            method_not_allowed
+    │   ├── StreamNotFound        404                            stream_not_found
     │   ├── Conflict              409                            conflict
+    │   ├── StreamTaken           409                            stream_taken
+    │   ├── EventsGone            410                            events_gone
     │   ├── RequestTooLarge       413                            request_too_large
     │   └── UnsupportedMediaType  415                            unsupported_media_type
     ├── InvalidApiKey             401     authentication_error   invalid_api_key
@@ -112,6 +115,27 @@ class Conflict(InvalidRequest):
 
     status = 409
     code = "conflict"
+
+
+class StreamNotFound(InvalidRequest):
+    """There is no such stream to take up, not any more, or it is somebody else's."""
+
+    status = 404
+    code = "stream_not_found"
+
+
+class StreamTaken(InvalidRequest):
+    """Another connection reads the stream now."""
+
+    status = 409
+    code = "stream_taken"
+
+
+class EventsGone(InvalidRequest):
+    """What followed that event of a stream is not kept any more."""
+
+    status = 410
+    code = "events_gone"
 
 
 class RequestTooLarge(InvalidRequest):

@@ -97,11 +97,6 @@ def _door_faults(settings: "Settings") -> Iterator[str]:
                 f"cors_origins has '{origin}': write origins as browsers do, in lower case and "
                 "without a path or a slash at the end, as https://app.example or http://host:*"
             )
-    if settings.resume_s and settings.workers > 1:
-        yield (
-            "resume_s needs workers = 1: a client that comes back may meet another process, "
-            "which does not have its stream"
-        )
     # With an admin key, keys can be made; until there is one, nobody comes in.
     if not (settings.has_keys or settings.admin_key or settings.anonymous):
         yield (

@@ -20,12 +20,13 @@ from relay.types import Answer, RawHeaders
 from relay.usage import UsageInStream
 from relay.web.chat import ChatEndpoint
 from relay.web.client import Client, Wait
+from relay.web.peers import Peers
 from relay.web.pings import takes_comments
 from relay.web.presence import Presence
 from relay.web.reading import read_body
 from relay.web.replies import STREAM_HEADERS, Visit, awaited, send_events
-from relay.web.shelf import Shelf
-from relay.web.tape import PING_LINE, Room, StreamTaken, Tape
+from relay.web.shelf import Shelf, owner_of
+from relay.web.tape import PING_LINE, Room, Tape, taken
 
 RESUME = b"x-relay-resume"
 LAST_EVENT_ID = b"last-event-id"
@@ -34,7 +35,10 @@ EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
 class ResumableChat(ChatEndpoint):
-    """The chat route of a relay that keeps streams on a `shelf`, each in that `room`."""
+    """The chat route of a relay that keeps streams on a `shelf`, each in that `room`.
+
+    What is on the shelves of other processes comes from its `peers`.
+    """
 
     def __init__(
         self,
@@ -45,19 +49,21 @@ class ResumableChat(ChatEndpoint):
         ping_s: float,
         count: bool,
         shelf: Shelf,
+        peers: Peers | None,
         room: Room,
     ) -> None:
         super().__init__(
             engine, presence, max_body_bytes=max_body_bytes, ping_s=ping_s, count=count
         )
         self._shelf = shelf
+        self._peers = peers
         self._room = room
         self._told = (RESUME, b"%g" % room.keep_s)
 
     async def __call__(self, visit: Visit) -> None:
         if LAST_EVENT_ID in visit.headers:
             visit.kept = False  # the request that began the stream is in the ledger
-            await self._again(visit, visit.headers[LAST_EVENT_ID])
+            await self._again(visit, visit.headers[LAST_EVENT_ID].strip())
         else:
             await super().__call__(visit)
 
@@ -77,27 +83,44 @@ class ResumableChat(ChatEndpoint):
             with self._presence.watch(visit) as watch:
                 await read_body(visit, max_bytes=self._max_body_bytes)  # nobody needs it again
                 watch.listen()
-                tape, number = self._shelf.find(last, visit.identity)
-                if visit.headers.get(RESUME) == STOP:
-                    tape.give_up()
-                    await awaited(visit.answer(204, [], b""))
-                elif tape.ended and tape.last == number:
-                    await awaited(visit.answer(204, [], b""))  # EventSource comes no more then
+                process = self._shelf.elsewhere(last)
+                if process is not None and self._peers is not None:
+                    await self._by_peer(self._peers, process, last, visit)
                 else:
-                    await self._go_on(tape, number, visit)
+                    await self._by_shelf(last, visit)
         except RelayError as error:
             if not visit.client.started:
                 raise
             visit.trail.error = error.name
             await awaited(visit.end(event(error.envelope())))
 
-    async def _go_on(self, tape: Tape, number: int, visit: Visit) -> None:
+    async def _by_shelf(self, last: bytes, visit: Visit) -> None:
+        tape, number = self._shelf.find(last, owner_of(visit.identity))
+        if _stops(visit):
+            tape.give_up()
+        if _stops(visit) or tape.is_over(number):
+            await awaited(visit.answer(204, [], b""))  # EventSource comes no more then
+            return
         with tape.take(number) as reader:
-            await awaited(visit.begin(200, [EVENTS, *STREAM_HEADERS, self._told]))
-            await awaited(visit.write(b""))  # the next event may take its time
+            await self._begin(visit)
             if not await reader.follow(visit.write):
-                raise StreamTaken("Another connection has taken the stream up.")
+                raise taken()
         await awaited(visit.end())
+
+    async def _by_peer(self, peers: Peers, process: str, last: bytes, visit: Visit) -> None:
+        owner = owner_of(visit.identity)
+        async with peers.ask(process, last, owner, stop=_stops(visit)) as pieces:
+            if pieces is None:
+                await awaited(visit.answer(204, [], b""))
+                return
+            await self._begin(visit)
+            async for piece in pieces:
+                await awaited(visit.write(piece))
+            await awaited(visit.end())
+
+    async def _begin(self, visit: Visit) -> None:
+        await awaited(visit.begin(200, [EVENTS, *STREAM_HEADERS, self._told]))
+        await awaited(visit.write(b""))  # the next event may take its time
 
 
 class Taped:
@@ -137,11 +160,10 @@ class Taped:
             await asyncio.wait([self._feeding])
 
     async def _feed(self) -> None:
-        taken = StreamTaken("Another connection has taken the stream up.")
         with suppress(OSError):  # what some servers raise when the client has left
             with self._tape.take(0) as reader:
                 whole = await reader.follow(self._client.write)
-            await awaited(self._client.end(b"" if whole else event(taken.envelope())))
+            await awaited(self._client.end(b"" if whole else event(taken().envelope())))
 
     def _leave(self) -> None:
         if self._feeding is not None:
@@ -153,3 +175,7 @@ class Taped:
             self._tape.end()
             self._tape.close()
         self._leave()
+
+
+def _stops(visit: Visit) -> bool:
+    return visit.headers.get(RESUME) == STOP

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from relay.errors import InvalidRequest, UpstreamProtocol
+from relay.errors import EventsGone, StreamNotFound, StreamTaken, UpstreamProtocol
 from relay.sse import BOM, EVENT, MAX_EVENT_BYTES, WholeEvents
 from relay.web.client import Wait
 from relay.web.replies import awaited
@@ -31,27 +31,6 @@ an event without data."""
 
 _DATA = re.compile(rb"(?:^|[\r\n])data[:\r\n]")
 _ID = re.compile(rb"(?:^|(?<=[\r\n]))id(?::[^\r\n]*)?(?:\r\n|\n|\r)")
-
-
-class StreamNotFound(InvalidRequest):
-    """There is no such stream, not any more, or it is somebody else's."""
-
-    status = 404
-    code = "stream_not_found"
-
-
-class EventsGone(InvalidRequest):
-    """The events behind that id are not kept any more."""
-
-    status = 410
-    code = "events_gone"
-
-
-class StreamTaken(InvalidRequest):
-    """Another connection reads the stream now."""
-
-    status = 409
-    code = "stream_taken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +155,10 @@ class Tape:
 
     # The readers' side
 
+    def is_over(self, after: int) -> bool:
+        """Whether nothing will follow the event of that number."""
+        return self.ended and after == self.last
+
     def take(self, after: int) -> "Reader":
         """Have what comes behind the event of that number, from now on; a context manager.
 
@@ -274,6 +257,11 @@ class Reader:
             else:
                 await tape.news()
         return False
+
+
+def taken() -> StreamTaken:
+    """What the reader before is told."""
+    return StreamTaken("Another connection has taken the stream up.")
 
 
 async def _too_long() -> None:

@@ -225,7 +225,6 @@ class TestFaults:
             ({"RELAY_CORS_ORIGINS": "*", "RELAY_CORS_CREDENTIALS": "1"}, "cannot go together"),
             ({"RELAY_CORS_ORIGINS": "null", "RELAY_CORS_CREDENTIALS": "1"}, "any page can be"),
             ({"RELAY_CORS_ORIGINS": "https://A.example/"}, "cors_origins has 'https://A.example/'"),
-            ({"RELAY_WORKERS": "2", "RELAY_RESUME_S": "9"}, "resume_s needs workers = 1"),
         ],
     )
     def test_the_text_says_what_is_wrong(self, place, variables, told):

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.errors import UpstreamProtocol
+from relay.errors import EventsGone, UpstreamProtocol
 from relay.sse import MAX_EVENT_BYTES
 from relay.types import Identity
 from relay.web.shelf import Shelf
-from relay.web.tape import PING_LINE, EventsGone, Room, Tape
+from relay.web.tape import PING_LINE, Room, Tape
 
 ROOM = Room(keep_s=30, stream_bytes=4096, streams=10, streams_per_key=10)
 
