@@ -44,6 +44,7 @@ from relay.prices import Prices, PriceTable
 from relay.probing import Probing
 from relay.routing import LOCAL, Router
 from relay.schema import field_path
+from relay.sessions import Sessions
 from relay.settings import Settings
 from relay.stores import Store, StoreUnavailable, open_word
 from relay.stores.counters import Counters
@@ -294,7 +295,14 @@ class Built:
         app.mount("/static/swagger", PageFiles(directory=swagger_files()))
         app.mount("/static", PageFiles(directory=STATIC))
         self.turns = Turns(
-            engine, models, keyring, origins, self.users, accounts, settings.websocket
+            engine,
+            models,
+            keyring,
+            origins,
+            self.users,
+            accounts,
+            settings.websocket,
+            Sessions(engine, observe=logs.of_attempts()),
         )
         documentation.document(app)
         for kind in (

@@ -82,12 +82,12 @@ class Engine:
             InvalidRequest: the conversation cannot be sent as it stands.
             BackendError: nobody answered; the last attempt's failure.
         """
-        _begin(trail, call)
+        begin(trail, call)
         if call.identity.models:
             check_model(call)
         route = self.router.route(call) if target is None else Route((target,))
         if call.identity.holders:
-            await self._admit(call, trail, route)
+            await self.admit(call, trail, route)
         if route.single_flight and call.content is None:
             return await self._share(route, call, trail)
         return await self._attempts(self._ask, route, call, trail)
@@ -104,18 +104,18 @@ class Engine:
         return Streaming(lambda: self._begin(call, trail, target))
 
     async def _begin(self, call: Call, trail: Trail, target: Target | None) -> Opened:
-        _begin(trail, call)
+        begin(trail, call)
         if call.identity.models:
             check_model(call)
         route = self.router.route(call) if target is None else Route((target,))
         if call.identity.holders:
-            await self._admit(call, trail, route)
+            await self.admit(call, trail, route)
         opened = await self._attempts(self._open, route, call, trail)
         trail.usage_unasked = opened.unasked
         trail.first_byte_at = perf_counter()
         return opened
 
-    async def _admit(self, call: Call, trail: Trail, route: Route) -> None:
+    async def admit(self, call: Call, trail: Trail, route: Route) -> None:
         """Take from its caller's limits what a call may use; lists and files count for nothing.
 
         Raises:
@@ -288,7 +288,8 @@ class Engine:
         return replace(limits, **granted)
 
 
-def _begin(trail: Trail, call: Call) -> None:
+def begin(trail: Trail, call: Call) -> None:
+    """Note what is asked."""
     trail.model = call.model
     trail.stream = call.stream
     if call.model and not call.body.startswith(FORM_BEGINS):  # the bytes of a sound are no tokens

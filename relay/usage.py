@@ -5,7 +5,7 @@
     UsageInStream(…).push(b"data: …")       the same bytes, less a chunk that nobody asked for
 
 Taken in any chunk and beside any choices; `null`, as most chunks have it, tells nothing. Both the
-names of chat completions and those of responses are known.
+names of chat completions and those of responses are known, and those of realtime sessions.
 
 Source: OpenAI's API reference, "The chat completion chunk object", "The response object".
 """
@@ -48,8 +48,12 @@ def read_usage(told: object) -> Usage | None:
     completion = _count(told, "completion_tokens", "output_tokens")
     if prompt is None and completion is None:
         return None
-    of_prompt = _details(told, "prompt_tokens_details", "input_tokens_details")
-    of_completion = _details(told, "completion_tokens_details", "output_tokens_details")
+    of_prompt = _details(
+        told, "prompt_tokens_details", "input_tokens_details", "input_token_details"
+    )
+    of_completion = _details(
+        told, "completion_tokens_details", "output_tokens_details", "output_token_details"
+    )
     if not (of_prompt or of_completion):
         return Usage(prompt or 0, completion or 0)
     spoken = _count(of_completion, "audio_tokens") or 0
@@ -208,8 +212,8 @@ def _usage_of(answer: object) -> Usage | None:
     return read_usage(inner.get("usage")) if isinstance(inner, dict) else None
 
 
-def _details(told: dict[str, Any], name: str, other: str) -> dict[str, Any]:
-    details = told.get(name) or told.get(other)
+def _details(told: dict[str, Any], *names: str) -> dict[str, Any]:
+    details = next((found for name in names if (found := told.get(name))), None)
     return details if isinstance(details, dict) else {}
 
 

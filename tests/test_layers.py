@@ -25,6 +25,7 @@ LAYERS = (
     ("routing", "flights"),
     ("attempts", "course"),
     ("engine",),
+    ("sessions",),
     ("web",),
     (
         "app",
@@ -52,6 +53,7 @@ BORDERS = {
     "httpx": ("upstream",),
     "httpx2": ("upstream",),
     "httptools": ("upstream", "web"),
+    "websockets": ("upstream", "web"),
     "sqlite3": ("stores",),
     "aiosqlite": ("stores",),
     "asyncpg": ("stores",),

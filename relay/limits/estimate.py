@@ -21,7 +21,7 @@ SHORTEST_ATTACHMENT = 512
 """Shorter values than that are text, whatever they are called."""
 
 _ATTACHED = (b";base64,", b'"data":"', b'"data": "', b'"file_data":"', b'"file_data": "')
-_GENERATES = frozenset({"chat/completions", "completions", "responses", "messages"})
+_GENERATES = frozenset({"chat/completions", "completions", "responses", "messages", "realtime"})
 _MOST = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 

@@ -18,6 +18,7 @@ One contract suite runs over both clients; both keep to `headers.py`, `limits.py
     credentials.py   what a call shows: one of the keys (keypool.py), or a token that a program
                      prints (token_command.py) or a file holds (token_file.py)
 
+    sockets.py       WebSockets to it
     fetching.py      one document of another server, such as an identity provider's keys
 """
 
@@ -28,10 +29,20 @@ from relay.upstream.direct import DirectUpstream
 from relay.upstream.fetching import fetch
 from relay.upstream.headers import upward
 from relay.upstream.server import Upstream
+from relay.upstream.sockets import NO_STATUS, SocketClosed, UpstreamSocket, UpstreamSockets
 from relay.upstream.transports import load_transport
 from relay.upstream.via_httpx import HttpxUpstream
 
-__all__ = ["Upstream", "fetch", "open_upstream", "upward"]
+__all__ = [
+    "NO_STATUS",
+    "SocketClosed",
+    "Upstream",
+    "UpstreamSocket",
+    "UpstreamSockets",
+    "fetch",
+    "open_upstream",
+    "upward",
+]
 
 
 def open_upstream(settings: UpstreamSettings, observe: Observer = ignore) -> Upstream:

@@ -24,6 +24,7 @@ from relay.upstream.http1 import Connection, Sink
 from relay.upstream.pool import Pool
 from relay.upstream.refusal import refuse
 from relay.upstream.request import PromisedBody, RequestHead
+from relay.upstream.sockets import UpstreamSockets
 
 
 class DirectUpstream:
@@ -34,6 +35,7 @@ class DirectUpstream:
         self._total_s = settings.timeouts.total_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._keys = open_keys(settings, observe)
+        self.sockets = UpstreamSockets(settings, self._keys)
         self._head = RequestHead(settings)
         self._dialer = Dialer(settings)
         self._pool = Pool(

@@ -40,6 +40,7 @@ from relay.upstream.limits import KEEP_ALIVE_S, MAX_BODY_BYTES
 from relay.upstream.paths import path_of
 from relay.upstream.refusal import refuse
 from relay.upstream.request import PromisedBody, own_headers
+from relay.upstream.sockets import UpstreamSockets
 from relay.upstream.tls import tls_context
 
 ERRORS: dict[type[Exception], tuple[type[BackendError], str]] = {
@@ -74,6 +75,7 @@ class HttpxUpstream:
         self._limits = TimeLimits(**settings.timeouts.model_dump())
         self._slots = _Slots(settings)
         self._keys = open_keys(settings, observe)
+        self.sockets = UpstreamSockets(settings, self._keys)
         self._headers = own_headers(settings)
         # Our own slots bound the connections; httpx's pool only keeps the idle ones.
         limits = httpx.Limits(

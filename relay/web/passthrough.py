@@ -134,7 +134,7 @@ class Passthrough:
 
     async def _read(self, scope: Scope, visit: Visit, watch: Watch) -> Call:
         call = Call(
-            path=_target(scope),
+            path=target_of(scope),
             method=scope["method"],
             request_id=visit.request_id,
             identity=visit.identity,
@@ -227,7 +227,7 @@ def _is_event_stream(answer: Answer) -> bool:
     )
 
 
-def _target(scope: Scope) -> str:
+def target_of(scope: Scope) -> str:
     """Path and query as the client wrote them, below the base URL."""
     target: bytes = scope["raw_path"][len(PREFIX) :]
     if scope["query_string"]:

@@ -44,6 +44,14 @@ def test_the_openai_package(request: pytest.FixtureRequest, target: str) -> None
     assert "# tools\n" in printed
 
 
+@pytest.mark.parametrize("target", ["echo", "remote"])
+def test_two_questions_at_once_on_a_websocket(request: pytest.FixtureRequest, target: str) -> None:
+    program = str(EXAMPLES / "websocket_chat.py")
+    printed = run(request.getfixturevalue(target), sys.executable, program)
+    assert "# 1\nSay hello.\n" in printed
+    assert "# 2\nCount to five.\n" in printed
+
+
 def test_a_page_gets_a_token_and_not_the_key(start_relay: StartRelay) -> None:
     page, key = "http://localhost:3000", "rk-canary-0123456789"
     relay = start_relay(local="echo", api_keys=key)

@@ -8,29 +8,7 @@ import transcripts
 from fake_script import Gate, Script
 from fake_upstream import FakeUpstream
 from running import UPSTREAM_KEY, RunningRelay, StartRelay, chat
-from sockets import dial
-from websockets.sync.client import ClientConnection
-
-EVENTS = [(b"content-type", b"text/event-stream")]
-KEY = "rk-chat-socket-0123456789"
-
-
-def ask(socket: ClientConnection, id_: str, text: str = "one two", **fields: Any) -> None:
-    socket.send(json.dumps({"type": "chat", "id": id_, "request": chat(text, **fields)}))
-
-
-def told(socket: ClientConnection) -> dict[str, Any]:
-    frame: dict[str, Any] = json.loads(socket.recv(timeout=20))
-    return frame
-
-
-def answer(socket: ClientConnection) -> list[dict[str, Any]]:
-    """The frames up to one that ends an answer."""
-    frames = []
-    while True:
-        frames.append(told(socket))
-        if frames[-1]["type"] != "chunk":
-            return frames
+from sockets import EVENTS, answer, ask, dial, stalling, told
 
 
 def text(frames: list[dict[str, Any]]) -> str:
@@ -39,12 +17,6 @@ def text(frames: list[dict[str, Any]]) -> str:
         for choice in frame.get("data", {}).get("choices", []):
             pieces.append(choice["delta"].get("content") or "")
     return "".join(pieces)
-
-
-def stalling(*words: str) -> Script:
-    """Says those words and then nothing any more."""
-    pieces = transcripts.chat_stream([*words, "never"])
-    return Script(pieces=pieces, stall_after=len(words) + 1, headers=EVENTS)
 
 
 @pytest.mark.parametrize("target", ["echo", "remote"])

@@ -9,6 +9,8 @@ are allowed, and a key that does not hold any more (both close it, 1008).
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from relay.errors import (
@@ -25,6 +27,7 @@ from relay.web.sockets.chat import ChatAnswer
 from relay.web.sockets.classic import ClassicAnswer
 from relay.web.sockets.credential import Credential, identity_of
 from relay.web.sockets.frames import GOING_AWAY, POLICY_VIOLATION, error_frame, read_frame
+from relay.web.sockets.pace import Pace
 from relay.web.sockets.turn import Latest, Telling, Turn
 from relay.web.sockets.wire import Wire
 
@@ -43,10 +46,10 @@ class Conversation:
         self._credential = credential
         self._turns: dict[str, Turn] = {}
         self._draining = False
+        self._to_tell = 0
         self._closing: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._counted_at = self._loop.time()
-        self._frames = 0.0  # that came lately; a second takes off as many as are allowed
+        self._pace = Pace()
 
     async def run(self) -> None:
         """Take frames until the client leaves; answers still running then are ended."""
@@ -62,22 +65,33 @@ class Conversation:
     async def drain(self) -> None:
         """Begin no turn any more, and close when none runs."""
         self._draining = True
-        if not self._running():
-            await self._wire.close(GOING_AWAY, "the relay is stopping")
+        self._close_if_idle()
 
     async def end(self) -> None:
         """End the turns that run, tell it, and close."""
         self._draining = True
-        try:
+        with self._telling(), suppress(ClientLeft):
             await asyncio.gather(*(turn.shut_down() for turn in self._running()))
-            await self._wire.close(GOING_AWAY, "the relay is stopping")
-        except ClientLeft:
-            return
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """A block in which a last frame is still to be sent."""
+        self._to_tell += 1
+        try:
+            yield
+        finally:
+            self._to_tell -= 1
+            self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        if self._draining and not self._to_tell and not self._turns:
+            closing = self._wire.close(GOING_AWAY, "the relay is stopping")
+            self._closing = self._loop.create_task(closing)
 
     async def _take(self, message: str | bytes) -> None:
-        self._count()
         frame: dict[str, Any] = {}
         try:
+            self._check_pace()
             frame = read_frame(message)
             await self._act(frame, message)
         except _Unwanted as unwanted:
@@ -86,9 +100,11 @@ class Conversation:
         except RelayError as error:
             await self._wire.send(error_frame(error, **_about(frame)))
 
-    async def _act(self, frame: dict[str, Any], message: str | bytes) -> None:
-        if self._too_many():
+    def _check_pace(self) -> None:
+        if self._pace.excess(self._latest().limits.frames_per_s):
             raise _Unwanted(RateLimited("More frames came each second than are taken."))
+
+    async def _act(self, frame: dict[str, Any], message: str | bytes) -> None:
         kind = frame.get("type")
         if kind == "chat":
             id_ = _id(frame)
@@ -100,7 +116,8 @@ class Conversation:
         elif kind == "stop":
             turn = self._turns.get(CLASSIC if frame.get("id") is None else _id(frame))
             if turn is not None:
-                await turn.stop()
+                with self._telling():
+                    await turn.stop()
         elif kind is not None:
             raise InvalidRequest("The 'type' of a frame is chat or stop.", param="type")
         elif "query" in frame or "key" not in frame:  # a key that is not needed is no matter
@@ -133,19 +150,7 @@ class Conversation:
 
     def _ended(self, id_: str) -> None:
         del self._turns[id_]
-        if self._draining and not self._turns:
-            self._closing = self._loop.create_task(
-                self._wire.close(GOING_AWAY, "the relay is stopping")
-            )
-
-    def _count(self) -> None:
-        now = self._loop.time()
-        allowed = (now - self._counted_at) * self._latest().limits.frames_per_s
-        self._frames = max(0.0, self._frames - allowed) + 1
-        self._counted_at = now
-
-    def _too_many(self) -> bool:
-        return self._frames > max(1.0, self._latest().limits.frames_per_s)
+        self._close_if_idle()
 
 
 class _Unwanted(Exception):

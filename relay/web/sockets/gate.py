@@ -1,7 +1,7 @@
 """Where WebSockets come in: the handshake, whose it is, and what is behind it.
 
     /ws                     chats                                   conversation.py
-    websocket.passthrough   passed on to the upstream               realtime.py
+    websocket.passthrough   passed on to the upstream               tunnel.py
     any other               404 in place of an open socket
 
 A key that is wrong in the handshake is refused there, as over HTTP. One that comes in the first
@@ -40,6 +40,7 @@ from relay.web.sockets.frames import (
     error_frame,
     read_frame,
 )
+from relay.web.sockets.tunnel import Tunnel, passes
 from relay.web.sockets.turn import Latest, Turns
 from relay.web.sockets.wire import Wire
 
@@ -56,16 +57,17 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wire = Wire(scope, receive, send)
         try:
-            await self._chat(wire)
+            credential = await _check_handshake(scope, self._latest())
+            if scope["path"] == PATH:
+                await self._chat(wire, credential)
+            else:
+                await Tunnel(wire, self._latest, self._crowd, credential).run()
+        except RelayError as error:
+            await wire.refuse(error)
         except ClientLeft:
             return
 
-    async def _chat(self, wire: Wire) -> None:
-        try:
-            credential = await _check_handshake(wire.scope, self._latest())
-        except RelayError as error:
-            await wire.refuse(error)
-            return
+    async def _chat(self, wire: Wire, credential: Credential | None) -> None:
         offered = SUBPROTOCOL in wire.scope["subprotocols"]
         await wire.accept(SUBPROTOCOL if offered else None)
         try:
@@ -97,7 +99,8 @@ class Gate:
 async def _check_handshake(scope: Scope, turns: Turns) -> Credential | None:
     """What tells who is calling; None when the key is still to come as a frame."""
     await turns.keyring.settle()
-    if scope["path"] != PATH:
+    chats = scope["path"] == PATH
+    if not chats and not passes(scope["path"], turns):
         raise RouteNotFound(f"There is no WebSocket at {scope['path']}.")
     check_origin(scope, turns)
     credential = credential_of(scope)
@@ -105,6 +108,8 @@ async def _check_handshake(scope: Scope, turns: Turns) -> Credential | None:
         await identity_of(credential, turns.keyring)
     elif not turns.keyring.guarded():
         return no_credential
+    elif not chats:  # its first frame is for the upstream
+        raise InvalidApiKey("No API key was given: send it as 'Authorization: Bearer KEY'.")
     return credential
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import uvicorn
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.server import ServerProtocol
@@ -27,6 +28,11 @@ from relay.web.outflow import Outflow
 PONG_WAIT_S = 20.0
 CLOSE_WAIT_S = 2.0
 """How long a client may take to answer the frame that closes its socket."""
+
+_log = logging.getLogger("relay.web")
+
+_SILENT = logging.Logger("websockets", logging.CRITICAL + 1)
+"""That library logs headers at its most talkative, and they hold keys."""
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
@@ -43,9 +49,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._settings = settings
         now = settings()
-        self.conn = ServerProtocol(
-            max_size=now.websocket.max_frame_bytes, logger=logging.getLogger("uvicorn.error")
-        )
+        self.conn = ServerProtocol(max_size=now.websocket.max_frame_bytes, logger=_SILENT)
         self.ping_interval = now.websocket.ping_s
         self.ping_timeout = PONG_WAIT_S
         self.close_timeout = CLOSE_WAIT_S
@@ -76,6 +80,19 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()
         self._outflow.watch()  # what it was told may never leave
+
+    async def run_asgi(self) -> None:
+        """As uvicorn's, less its complaint of each handshake that the application refuses."""
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except ClientDisconnected:
+            pass
+        except Exception:  # applications answer for their own faults; this one is of the frame
+            _log.exception("internal_error")
+            self.send_500_response()
+        finally:
+            if self.close_timer is None:
+                self.transport.close()
 
     def shutdown(self) -> None:
         if not self.handshake_complete or self.close_sent:

@@ -15,6 +15,7 @@ from relay.attempts import CLIENT_LEFT, Trail
 from relay.engine import Engine
 from relay.errors import RelayError
 from relay.keys import Keyring
+from relay.sessions import Sessions
 from relay.settings import SocketSettings
 from relay.sse import WholeEvents
 from relay.types import Call, Identity
@@ -43,6 +44,7 @@ class Turns:
     users: Users
     accounts: Accounts
     limits: SocketSettings
+    sessions: Sessions
 
 
 Latest = Callable[[], Turns]

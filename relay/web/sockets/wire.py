@@ -20,10 +20,24 @@ class Wire:
         self._receive = receive
         self._send = send
         self._closed = False
+        self._connected = False
+
+    async def connected(self) -> None:
+        """Take the handshake; the client waits for an answer to it."""
+        if not self._connected:
+            self._connected = True
+            await self._receive()
+
+    async def left(self) -> None:
+        """Until the client gives up waiting for its handshake's answer."""
+        try:
+            await self.receive()
+        except ClientLeft:
+            return
 
     async def accept(self, subprotocol: str | None) -> None:
         """Open the socket. Raises: ClientLeft."""
-        await self._receive()  # its `websocket.connect`
+        await self.connected()
         await self._put({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
 
     async def refuse(self, error: RelayError) -> None:

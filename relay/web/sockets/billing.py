@@ -1,0 +1,104 @@
+"""What a session costs: each response that an upstream tells of is one request of its caller's.
+
+    the session opens   the first response is reserved for, as a call is
+    response.done       its tokens are settled and noted, the next response is reserved for
+    the session ends    a response that had begun is noted as given up, another costs nothing
+
+So limits and budgets hold while a session lasts, and the ledger has its tokens at once. A session
+without any response is one request without tokens.
+
+Source: OpenAI's API reference, "Realtime", server events.
+"""
+
+from time import perf_counter
+
+import orjson
+
+from relay.attempts import CLIENT_LEFT, Trail
+from relay.errors import RelayError
+from relay.sessions import Sessions
+from relay.types import Call, Identity, Usage
+from relay.usage import read_usage
+from relay.web.accounts import Accounts
+from relay.web.replies import new_request_id
+
+_MARKS = ("response.created", "response.done")
+
+
+class Billing:
+    """The accounts of one session; `trail` is that of its opening."""
+
+    def __init__(self, accounts: Accounts, identity: Identity, path: str) -> None:
+        self.trail = Trail()
+        self.request_id = new_request_id()
+        self.status = 200
+        self.identity = identity
+        self.responding = False
+        self._accounts = accounts
+        self._path = path
+        self._began = perf_counter()
+        self._noted = False
+
+    async def look(self, message: str | bytes, call: Call, sessions: Sessions) -> None:
+        """See an event of the upstream's.
+
+        Raises:
+            RateLimited, InsufficientQuota, …: no further response may be had.
+        """
+        if not isinstance(message, str) or not any(mark in message for mark in _MARKS):
+            return
+        try:
+            event = orjson.loads(message)
+            kind, response = event.get("type"), event.get("response")
+        except (orjson.JSONDecodeError, AttributeError):
+            return  # not for us to judge
+        if kind == "response.created":
+            self.responding = True
+            self._began = perf_counter()
+        elif kind == "response.done" and isinstance(response, dict):
+            self.responding = False
+            self.trail.usage = read_usage(response.get("usage")) or Usage()
+            self._note()
+            await self._go_on(call, sessions)
+
+    async def _go_on(self, call: Call, sessions: Sessions) -> None:
+        before = self.trail
+        self.trail = trail = Trail()
+        trail.target, trail.model, trail.served = before.target, before.model, before.served
+        trail.attempts = 1
+        self.request_id = new_request_id()
+        self._began = perf_counter()
+        if self.identity.holders:
+            await sessions.admit(call, trail)
+
+    def fail(self, error: RelayError) -> None:
+        """The session was refused, or is ended, for that."""
+        self.status, self.trail.error = error.status, error.name
+
+    def close(self) -> None:
+        """The session is over."""
+        if self.responding:
+            # Nobody tells what it cost: what was reserved is kept.
+            if self.status < 400:
+                self.status, self.trail.error = CLIENT_LEFT, "client_left"
+            self._note()
+            return
+        self.trail.usage = Usage()
+        if self.status >= 400 or not self._noted:
+            self._note()
+        elif self.trail.reservation is not None:
+            self.trail.reservation.end(Usage(), 0)
+
+    def _note(self) -> None:
+        self._noted = True
+        self.trail.stream = True
+        self._accounts.close(
+            self.trail,
+            identity=self.identity,
+            request_id=self.request_id,
+            method="GET",
+            path=self._path,
+            status=self.status,
+            began=self._began,
+            kept=True,
+        )
