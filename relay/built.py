@@ -211,6 +211,7 @@ class Built:
             or "database_url" in settings.model_fields_set,
             issuers=self.issuers,
             token_secret=b"" if secret is None else secret.get_secret_value().encode(),
+            trusted_proxies=settings.trusted_proxies,
         )
 
     def local_states(self) -> dict[str, str]:

@@ -212,8 +212,8 @@ def _usage_of(answer: object) -> Usage | None:
     return read_usage(inner.get("usage")) if isinstance(inner, dict) else None
 
 
-def _details(told: dict[str, Any], *names: str) -> dict[str, Any]:
-    details = next((found for name in names if (found := told.get(name))), None)
+def _details(told: dict[str, Any], name: str, second: str, third: str) -> dict[str, Any]:
+    details = told.get(name) or told.get(second) or told.get(third)
     return details if isinstance(details, dict) else {}
 
 

@@ -10,6 +10,7 @@ events instead, `{"close": [code, reason]}` close, `"drop"` lose the connection.
 """
 
 import json
+import ssl
 import threading
 from collections.abc import Sequence
 from typing import Any, Self
@@ -22,7 +23,9 @@ from websockets.sync.server import ServerConnection, serve
 
 
 class FakeRealtime(Bell):
-    def __init__(self, subprotocols: Sequence[str] = ("realtime",)) -> None:
+    def __init__(
+        self, subprotocols: Sequence[str] = ("realtime",), tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__()
         self.handshakes: list[Request] = []
         self.heard: list[str | bytes] = []
@@ -33,6 +36,7 @@ class FakeRealtime(Bell):
             self._serve,
             "127.0.0.1",
             0,
+            ssl=tls,
             process_request=self._check,
             subprotocols=list(subprotocols),
             select_subprotocol=lambda _, offered: next(
@@ -40,7 +44,7 @@ class FakeRealtime(Bell):
             ),
         )
         self.port = self._server.socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}/v1"
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._server.serve_forever)

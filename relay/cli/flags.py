@@ -102,6 +102,12 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             "longest life of a browser token (POST /v1/client_secrets), seconds",
         ),
         Flag(
+            "trusted_proxies",
+            "",
+            "addresses of proxies whose x-forwarded-for is believed, comma separated, such as"
+            " 10.0.0.0/8: keys with networks are held against what it tells",
+        ),
+        Flag(
             "cors_origins",
             "http://localhost:*,http://127.0.0.1:*",
             "origins that may call from a browser, comma separated; * allowed, also as a port",

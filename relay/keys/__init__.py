@@ -2,6 +2,7 @@
 
 credential.py      what a key looks like, where it stands in a request
 entry.py           what is known of a key: identity, end, where it may be used from
+proxies.py         the address of whoever stands behind a proxy
 guard.py           those places: origins and networks
 models.py          which models an identity may use
 keyring.py         finds whose key a request has

@@ -11,7 +11,7 @@ Nothing is stored for a key that is wrong. While there are no keys at all, every
 that is allowed; as soon as there is one, it is needed.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from time import time
 
 from relay.errors import InvalidApiKey, Overloaded
@@ -26,6 +26,7 @@ from relay.keys.credential import (
 )
 from relay.keys.entry import Entry
 from relay.keys.issuers import Issuers, looks_issued
+from relay.keys.proxies import Proxies
 from relay.keys.virtual import VirtualKeys
 from relay.types import ANONYMOUS, Identity, RawHeaders
 
@@ -45,7 +46,8 @@ class Keyring:
     """The keys of one configuration, and those of the database.
 
     `anonymous`: whether everybody may come in while there is no key. `expects_keys`: whether there
-    may be some in the database, so that nobody does before it could be read.
+    may be some in the database, so that nobody does before it could be read. `trusted_proxies`: the
+    networks of those that tell by a header from where somebody calls.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Keyring:
         expects_keys: bool = False,
         issuers: Issuers | None = None,
         token_secret: bytes = b"",
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
         self._configured = configured
         self._virtual = virtual
@@ -65,6 +68,7 @@ class Keyring:
         self._expects_keys = expects_keys
         self._entries: Mapping[bytes, Entry] = {} if virtual is None else virtual.entries
         self._used: dict[str, float] = {} if virtual is None else virtual.used
+        self._proxies = Proxies(trusted_proxies) if trusted_proxies else None
         self.client_secrets = ClientSecrets(self.digests, self.find, secret=token_secret)
 
     def guarded(self) -> bool:
@@ -135,7 +139,7 @@ class Keyring:
             if entry is None:
                 return self._of_other(key, digest, headers, peer)
             self._used[entry.identity.key_id] = time()
-        return _let_in(entry, headers, peer)
+        return self._let_in(entry, headers, peer)
 
     def _of_other(
         self, key: bytes, digest: bytes, headers: RawHeaders, peer: Peer
@@ -145,8 +149,8 @@ class Keyring:
         if self._issuers is not None and looks_issued(key):
             found = self._issuers.read(key, digest)
             if isinstance(found, Entry):
-                return _let_in(found, headers, peer)
-            return _let_in_later(found, headers, peer)
+                return self._let_in(found, headers, peer)
+            return self._let_in_later(found, headers, peer)
         if self._virtual is not None and looks_virtual(key):
             return self._of_new(self._virtual, digest, headers, peer)
         raise unknown_key()
@@ -176,7 +180,7 @@ class Keyring:
         entry = self.client_secrets.check(read)
         if self._virtual is not None and self._virtual.has(read.parent):
             self._used[read.parent] = time()
-        return _let_in(entry, headers, peer)
+        return self._let_in(entry, headers, peer)
 
     async def _of_new(
         self,
@@ -188,7 +192,7 @@ class Keyring:
         await virtual.look()
         entry = virtual.entries.get(digest)
         if entry is not None:
-            return _let_in(entry, headers, peer)
+            return self._let_in(entry, headers, peer)
         if not virtual.known:
             raise _unread()
         raise unknown_key()
@@ -200,21 +204,24 @@ class Keyring:
         found = self._of_key(presented(headers), headers, peer)
         return found if isinstance(found, Identity) else await found
 
+    def _let_in(self, entry: Entry, headers: RawHeaders, peer: Peer) -> Identity:
+        if entry.ends_at <= time():
+            raise InvalidApiKey("The API key has expired.")
+        if entry.guard is not None:
+            address = peer()
+            if self._proxies is not None:
+                address = self._proxies.address(headers, address)
+            entry.guard.check(headers, address)
+        return entry.identity
+
+    async def _let_in_later(
+        self, found: Awaitable[Entry], headers: RawHeaders, peer: Peer
+    ) -> Identity:
+        return self._let_in(await found, headers, peer)
+
 
 def _unread() -> Overloaded:
     return Overloaded(
         "The relay cannot read its keys just now; ask again.",
         headers=[(b"retry-after", b"%d" % RETRY_AFTER_S)],
     )
-
-
-def _let_in(entry: Entry, headers: RawHeaders, peer: Peer) -> Identity:
-    if entry.ends_at <= time():
-        raise InvalidApiKey("The API key has expired.")
-    if entry.guard is not None:
-        entry.guard.check(headers, peer())
-    return entry.identity
-
-
-async def _let_in_later(found: Awaitable[Entry], headers: RawHeaders, peer: Peer) -> Identity:
-    return _let_in(await found, headers, peer)

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from relay.origins import FORM
 from relay.settings.upstream import Section
-from relay.settings.values import is_loopback
+from relay.settings.values import is_loopback, split_commas
 
 MOST_NAMES = 1000
 """As many models, origins or networks as one key may list."""
@@ -53,6 +53,7 @@ Models = Annotated[tuple[ModelName, ...], Field(min_length=1, max_length=MOST_NA
 OriginNames = Annotated[tuple[Origin, ...], Field(min_length=1, max_length=MOST_NAMES)]
 Network = Annotated[str, AfterValidator(_check_network)]
 Networks = Annotated[tuple[Network, ...], Field(min_length=1, max_length=MOST_NAMES)]
+ProxyNetworks = Annotated[tuple[Network, ...], BeforeValidator(split_commas)]
 Metadata = dict[str, Any]
 IdentityUrl = Annotated[str, AfterValidator(check_identity_url)]
 Algorithm = Literal[

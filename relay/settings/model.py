@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from relay.settings.faults import faults_of
-from relay.settings.keys import IssuerSettings, KeySettings, TeamSettings
+from relay.settings.keys import IssuerSettings, KeySettings, ProxyNetworks, TeamSettings
 from relay.settings.local import LocalModelSettings
 from relay.settings.prices import PriceSettings
 from relay.settings.routes import History, ModelSettings, OfflineSettings
@@ -110,6 +110,11 @@ class Settings(Section):
     )
     longest_token_s: Annotated[int, Field(ge=1, le=86400)] = Field(
         3600, description="longest life of a browser token (POST /v1/client_secrets), seconds"
+    )
+    trusted_proxies: ProxyNetworks = Field(
+        (),
+        description="addresses of proxies whose x-forwarded-for is believed, comma separated, such"
+        " as 10.0.0.0/8: keys with networks are held against what it tells",
     )
     cors_origins: Names = Field(
         ("http://localhost:*", "http://127.0.0.1:*"),

@@ -16,7 +16,8 @@ VARIABLES = "variables"
 """The key of the validation context under which the gathered variables stand."""
 
 
-def _split_commas(value: object) -> object:
+def split_commas(value: object) -> object:
+    """The words of a text with commas between; any other value as it is."""
     if isinstance(value, str):
         return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
     return value
@@ -88,7 +89,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+Names = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
 """Words, as a list or in one text with commas between."""
 
 Pattern = Annotated[
@@ -96,15 +97,15 @@ Pattern = Annotated[
 ]
 """Calls under /v1: `METHOD /v1/path` or `/v1/path`, with `*` for anything; or `default`."""
 
-Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(_split_commas)]
+Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(split_commas)]
 
 SocketPath = Annotated[str, Field(pattern=r"^/v1/\S+$")]
 """A path of WebSockets under /v1, with `*` for anything."""
 
-SocketPaths = Annotated[tuple[SocketPath, ...], BeforeValidator(_split_commas)]
+SocketPaths = Annotated[tuple[SocketPath, ...], BeforeValidator(split_commas)]
 
 Secret = Annotated[SecretStr, BeforeValidator(_resolve_secret), AfterValidator(_check_key)]
-Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_split_commas)]
+Secrets = Annotated[tuple[Secret, ...], BeforeValidator(split_commas)]
 
 Address = Annotated[str, BeforeValidator(_resolve_secret)]
 """The URL of a database; it may hold a password, so it may be given like a secret."""

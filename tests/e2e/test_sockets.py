@@ -83,6 +83,23 @@ def test_a_keys_own_origins_hold_wherever_the_key_comes(start_relay: StartRelay)
     assert handshake.value.response.status_code == 403
 
 
+def test_a_keys_networks_are_held_against_what_trusted_proxies_tell(
+    start_relay: StartRelay,
+) -> None:
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    own = {"name": "office", "sha256": digest, "networks": ["203.0.113.0/24"]}
+    there = {"x-forwarded-for": "203.0.113.9"}
+    for trusted, allowed in (("127.0.0.0/8,10.0.0.0/8", True), ("10.0.0.0/8", False), ("", False)):
+        relay = start_relay(local="echo", keys=[own], trusted_proxies=trusted)
+        with dial(relay, additional_headers=there) as socket:
+            socket.send(json.dumps({"key": KEY}))
+            ask(socket, "a")
+            last = answer(socket)[-1]
+            assert last.get("error", {}).get("code") == (None if allowed else "address_not_allowed")
+        relay.http.headers.update({**there, "authorization": f"Bearer {KEY}"})
+        assert relay.ask().status_code == (200 if allowed else 403)
+
+
 def test_a_key_that_is_revoked_asks_nothing_more(start_relay: StartRelay, tmp_path: Path) -> None:
     relay = start_relay(
         local="echo", admin_key="ak-socket-0123456789", database_url=f"sqlite:///{tmp_path}/k.db"
