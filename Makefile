@@ -12,7 +12,7 @@ run: .venv/run.stamp ## install what is missing and start relay on http://127.0.
 	@exec $(BIN)/relay serve $(ARGS)
 
 test: .venv/test.stamp chromium nginx ## install what the tests need and run them all (ARGS="tests/test_layers.py --no-cov")
-	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=95 $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=95 $(ARGS)
 
 test-transformers: .venv/transformers.stamp ## the tests of what needs torch, which `make test` leaves out
 	@$(BIN)/python -m pytest tests/hf --cov --cov-config=tests/hf/coverage.ini --cov-report=term --cov-fail-under=95 $(ARGS)

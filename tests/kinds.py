@@ -1,6 +1,7 @@
 """Says at the end how many tests of each kind ran, and lets none be skipped in CI.
 
 A test's kind is the folder it stands in: conformance, e2e or browser; all others are unit tests.
+Those that take longest begin first, so that all processes end at about the same time.
 """
 
 import os
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 KINDS = ("unit", "conformance", "e2e", "browser")
+
+SLOW = ("e2e", "browser", "deploy", "local", "upstream", "examples", "cli", "conformance", "stores")
+"""Folders whose files take long, the slowest first."""
 
 
 class Kinds:
@@ -21,6 +25,12 @@ class Kinds:
         self._no_skips = no_skips
         self.ran: Counter[str] = Counter()
         self.skipped: list[str] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Put the slow folders first."""
+        rank = {folder: place for place, folder in enumerate(SLOW)}
+        items.sort(key=lambda item: rank.get(self._folder(item.nodeid), len(rank)))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a test where it ran, or was skipped before it could."""
@@ -52,9 +62,12 @@ class Kinds:
             )
 
     def _kind(self, nodeid: str) -> str:
-        path = self._root / Path(nodeid.partition("::")[0])
-        folder = path.relative_to(self._tests).parts[0] if path.is_relative_to(self._tests) else ""
+        folder = self._folder(nodeid)
         return folder if folder in KINDS else "unit"
+
+    def _folder(self, nodeid: str) -> str:
+        path = self._root / Path(nodeid.partition("::")[0])
+        return path.relative_to(self._tests).parts[0] if path.is_relative_to(self._tests) else ""
 
 
 def pytest_configure(config: pytest.Config) -> None:
