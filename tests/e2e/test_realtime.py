@@ -1,11 +1,13 @@
 """Realtime sessions: sockets that are passed on to an upstream, with the hidden key."""
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import ledger_file
 import limited
 import pytest
@@ -49,20 +51,20 @@ def start(start_relay: StartRelay, realtime: FakeRealtime) -> Start:
 
 @contextmanager
 def opened(relay: RunningRelay, path: str = HERE, **more: Any) -> Iterator[ClientConnection]:
-    with dial(relay, path, **(more or BEARER)) as socket:
-        assert told(socket) == {"type": "session.created"}
-        yield socket
+    with dial(relay, path, **(more or BEARER)) as session:
+        assert told(session) == {"type": "session.created"}
+        yield session
 
 
 def done(**usage: Any) -> dict[str, Any]:
     return {"type": "response.done", "response": {"usage": usage}}
 
 
-def respond(socket: ClientConnection, *events: Any) -> None:
+def respond(session: ClientConnection, *events: Any) -> None:
     """Have the upstream say these, and hear them."""
-    socket.send(json.dumps({"say": events}))
+    session.send(json.dumps({"say": events}))
     for event in events:
-        assert told(socket) == event
+        assert told(session) == event
 
 
 CREATED = {"type": "response.created"}
@@ -73,10 +75,10 @@ def test_messages_pass_both_ways_with_the_hidden_key_and_the_very_query(
 ) -> None:
     extra = {"openai-beta": "realtime=v1", "cookie": "secret=1", "x-forwarded-for": "1.2.3.4"}
     headers = {"authorization": f"Bearer {KEY}", **extra}
-    with opened(start(), additional_headers=headers, origin="http://localhost:3000") as socket:
+    with opened(start(), additional_headers=headers, origin="http://localhost:3000") as session:
         for message in ("h\u00e9llo \u2028", b"\x00\xff" * 40_000, "", b""):
-            socket.send(message)
-            assert socket.recv(timeout=20) == message
+            session.send(message)
+            assert session.recv(timeout=20) == message
     [handshake] = realtime.handshakes
     assert handshake.path == "/v1/realtime?model=gpt-realtime&x=%2F+a"
     assert handshake.headers.get_all("authorization") == [f"Bearer {UPSTREAM_KEY}"]
@@ -89,12 +91,12 @@ def test_messages_pass_both_ways_with_the_hidden_key_and_the_very_query(
 def test_a_browsers_key_and_subprotocols(start: Start, realtime: FakeRealtime) -> None:
     relay = start()
     given = ["realtime", f"openai-insecure-api-key.{KEY}", "openai-beta.realtime-v1"]
-    with opened(relay, subprotocols=given) as socket:
-        assert socket.subprotocol == "realtime"
+    with opened(relay, subprotocols=given) as session:
+        assert session.subprotocol == "realtime"
     offered = realtime.handshakes[0].headers["sec-websocket-protocol"]
     assert offered.replace(" ", "") == "realtime,openai-beta.realtime-v1"
-    with opened(relay, subprotocols=["relay", f"key.{KEY}"]) as socket:
-        assert socket.subprotocol == "relay"
+    with opened(relay, subprotocols=["relay", f"key.{KEY}"]) as session:
+        assert session.subprotocol == "relay"
     assert "sec-websocket-protocol" not in realtime.handshakes[1].headers
 
 
@@ -138,20 +140,21 @@ def test_other_paths_pass_when_they_are_named(start: Start, realtime: FakeRealti
 def test_codes_of_closes_pass_both_ways(start: Start, realtime: FakeRealtime) -> None:
     relay = start()
     for asked, code in (([4321, "why"], 4321), ([1000, ""], 1000)):
-        with opened(relay) as socket:
-            socket.send(json.dumps({"close": asked}))
+        with opened(relay) as session:
+            session.send(json.dumps({"close": asked}))
             with pytest.raises(ConnectionClosed) as closed:
-                socket.recv(timeout=20)
+                session.recv(timeout=20)
             assert closed.value.rcvd is not None
             assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (code, asked[1])
-    with opened(relay) as socket:
-        socket.send("drop")
-        assert close_code(socket) == 1014
+    with opened(relay) as session:
+        session.send("drop")
+        assert close_code(session) == 1014
+    realtime.wait_for(lambda: len(realtime.closes) == 3)
     realtime.closes.clear()
-    with opened(relay) as socket:
-        socket.close(4000, "enough")
-    with opened(relay) as socket:
-        socket.socket.shutdown(2)
+    with opened(relay) as session:
+        session.close(4000, "enough")
+    with opened(relay) as session:
+        session.socket.shutdown(2)
     realtime.wait_for(lambda: len(realtime.closes) == 2)
     assert sorted(realtime.closes) == [(1001, "the client left"), (4000, "enough")]
 
@@ -243,20 +246,20 @@ def test_each_response_has_its_row_with_its_tokens(
         database_url=ledger_file.url(ledger),
         prices=[{"model": "*", "prompt_usd": 1, "completion_usd": 2}],
     )
-    with opened(relay) as socket:
+    with opened(relay) as session:
         details = {"cached_tokens": 3, "audio_tokens": 5, "text_tokens": 5}
         respond(
-            socket, CREATED, done(input_tokens=10, output_tokens=4, input_token_details=details)
+            session, CREATED, done(input_tokens=10, output_tokens=4, input_token_details=details)
         )
-        respond(socket, CREATED, done(input_tokens=1, output_tokens=2))
-        socket.send("response.done, but no event")
-        socket.recv(timeout=20)
-        socket.send('["response.done"]')
-        socket.recv(timeout=20)
+        respond(session, CREATED, done(input_tokens=1, output_tokens=2))
+        session.send("response.done, but no event")
+        session.recv(timeout=20)
+        session.send('["response.done"]')
+        session.recv(timeout=20)
     with opened(relay):
         pass
-    with opened(relay) as socket:
-        respond(socket, CREATED)
+    with opened(relay) as session:
+        respond(session, CREATED)
     realtime.refuse(500, b"{}")
     with pytest.raises(InvalidStatus), dial(relay, HERE, **BEARER):
         pass
@@ -285,8 +288,8 @@ def test_limits_and_budgets_hold_while_a_session_lasts(
     def bearer(key: str) -> dict[str, Any]:
         return {"additional_headers": {"authorization": f"Bearer {key}"}}
 
-    with opened(relay, **bearer("rk-one")) as socket:
-        respond(socket, CREATED, done(input_tokens=1, output_tokens=1))
+    with opened(relay, **bearer("rk-one")) as session:
+        respond(session, CREATED, done(input_tokens=1, output_tokens=1))
         with pytest.raises(InvalidStatus) as refused, dial(relay, HERE, **bearer("rk-one")):
             pass
         assert refused.value.response.status_code == 429
@@ -294,12 +297,12 @@ def test_limits_and_budgets_hold_while_a_session_lasts(
     with opened(relay, **bearer("rk-one")):
         pass
     for key, code in (("rk-few", "rate_limit_exceeded"), ("rk-poor", "insufficient_quota")):
-        with opened(relay, **bearer(key)) as socket:
+        with opened(relay, **bearer(key)) as session:
             for _ in range(2):
-                respond(socket, CREATED, done(input_tokens=1, output_tokens=1000))
-            event = told(socket)
+                respond(session, CREATED, done(input_tokens=1, output_tokens=1000))
+            event = told(session)
             assert (event["type"], event["error"]["code"]) == ("error", code)
-            assert close_code(socket) == 1008
+            assert close_code(session) == 1008
 
 
 def test_a_revoked_key_ends_its_session(
@@ -308,30 +311,33 @@ def test_a_revoked_key_ends_its_session(
     monkeypatch.setattr(tunnel, "LOOK_AGAIN_S", 0.0)
     relay = start(admin_key="ak-realtime-0123456789", database_url=f"sqlite:///{tmp_path}/k.db")
     made = relay.http.post("/admin/keys", json={"name": "a"}, headers=ADMIN).json()
-    with opened(relay, subprotocols=[f"openai-insecure-api-key.{made['key']}"]) as socket:
-        socket.send("before")
-        assert socket.recv(timeout=20) == "before"
+    with opened(relay, subprotocols=[f"openai-insecure-api-key.{made['key']}"]) as session:
+        session.send("before")
+        assert session.recv(timeout=20) == "before"
         relay.http.delete(f"/admin/keys/{made['id']}", headers=ADMIN).raise_for_status()
-        socket.send("after")
-        assert told(socket)["error"]["code"] == "invalid_api_key"
-        assert close_code(socket) == 1008
+        session.send("after")
+        assert told(session)["error"]["code"] == "invalid_api_key"
+        assert close_code(session) == 1008
 
 
 def test_a_key_has_no_more_sessions_than_sockets_and_faster_clients_wait(start: Start) -> None:
     relay = start(websocket={"max_open": 1, "frames_per_s": 20})
-    with opened(relay) as socket:
+    with opened(relay) as session:
         with pytest.raises(InvalidStatus) as refused, dial(relay, HERE, **BEARER):
             pass
         assert refused.value.response.status_code == 429
         for number in range(25):  # five of them wait for their turn, none is lost
-            socket.send(str(number))
-        assert [socket.recv(timeout=20) for _ in range(25)] == [str(n) for n in range(25)]
+            session.send(str(number))
+        assert [session.recv(timeout=20) for _ in range(25)] == [str(n) for n in range(25)]
 
 
 def test_a_client_that_leaves_before_the_upstream_has_answered(
-    start_relay: StartRelay, silent_listener: str
+    start_relay: StartRelay, silent_listener: str, tmp_path: Path
 ) -> None:
-    relay = start_relay(upstream_url=f"http://{silent_listener}/v1")
+    ledger = tmp_path / "relay.db"
+    relay = start_relay(
+        upstream_url=f"http://{silent_listener}/v1", database_url=ledger_file.url(ledger)
+    )
     with (
         pytest.raises((TimeoutError, InvalidHandshake, OSError)),
         dial(relay, HERE, open_timeout=0.3),
@@ -339,6 +345,26 @@ def test_a_client_that_leaves_before_the_upstream_has_answered(
         pass
     until(lambda: len(relay.relay.crowd) == 0)
     assert relay.relay._now.users.count == 0
+    [row] = ledger_file.rows_of(relay, ledger)
+    assert (row.status, row.error) == (499, "client_left")
+
+
+def test_a_shutdown_does_not_wait_for_upstreams_that_do_not_answer(
+    tmp_path: Path, silent_listener: str
+) -> None:
+    url = f"http://{silent_listener}/v1"
+    with process(tmp_path, upstream_url=url, shutdown_grace_s=15) as (relay, root):
+        client = httpx.URL(root)
+        with socket.create_connection((client.host, client.port or 0), timeout=20) as opening:
+            opening.sendall(
+                b"GET /v1/realtime HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n"
+                b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+                b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            )
+            until(lambda: httpx.get(f"{root}/healthz", trust_env=False).is_success)
+            relay.terminate()
+            assert opening.recv(65536).startswith((b"HTTP/1.1 503", b"HTTP/1.1 500"))
+        assert relay.wait(timeout=20) == 0
 
 
 def test_a_shutdown_ends_sessions_as_soon_as_no_response_runs(

@@ -216,6 +216,25 @@ def test_a_key_has_no_more_sockets_than_are_allowed(start_relay: StartRelay) -> 
         assert answer(third)[-1]["type"] == "done"
 
 
+def test_sockets_that_have_not_sent_their_key_are_few_and_leave_at_once(
+    tmp_path: Path, start_relay: StartRelay
+) -> None:
+    relay = start_relay(local="echo", api_keys=[KEY], websocket={"max_open": 1})
+    with dial(relay) as first:
+        until(lambda: len(relay.relay.crowd) == 1)
+        with dial(relay) as second:
+            assert close_code(second) == 1013
+        first.send(json.dumps({"key": KEY}))
+        ask(first, "a")
+        assert answer(first)[-1]["type"] == "done"
+    settings = {"local": "echo", "api_keys": KEY, "shutdown_grace_s": 15}
+    with process(tmp_path, **settings) as (stopping, root):
+        with connect(root.replace("http", "ws") + "/ws", proxy=None) as waiting:
+            stopping.terminate()
+            assert close_code(waiting) == 1001
+        assert stopping.wait(timeout=20) == 0
+
+
 def test_a_frame_that_is_too_large_closes_the_socket(start_relay: StartRelay) -> None:
     relay = start_relay(local="echo", websocket={"max_frame_bytes": 5000})
     with dial(relay) as socket:

@@ -75,12 +75,16 @@ class Billing:
         """The session was refused, or is ended, for that."""
         self.status, self.trail.error = error.status, error.name
 
+    def leave(self) -> None:
+        """The client left before it had what it asked for."""
+        self.status, self.trail.error = CLIENT_LEFT, "client_left"
+
     def close(self) -> None:
         """The session is over."""
         if self.responding:
             # Nobody tells what it cost: what was reserved is kept.
             if self.status < 400:
-                self.status, self.trail.error = CLIENT_LEFT, "client_left"
+                self.leave()
             self._note()
             return
         self.trail.usage = Usage()

@@ -59,8 +59,10 @@ class Conversation:
         except ClientLeft:
             return
         finally:
-            for turn in self._running():
-                turn.task.cancel()
+            if running := [turn.task for turn in self._running()]:
+                for task in running:
+                    task.cancel()
+                await asyncio.wait(running)
 
     async def drain(self) -> None:
         """Begin no turn any more, and close when none runs."""

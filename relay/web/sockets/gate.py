@@ -23,6 +23,7 @@ from relay.errors import (
     RelayError,
     RouteNotFound,
 )
+from relay.types import Identity
 from relay.web.presence import ClientLeft
 from relay.web.sockets.conversation import Conversation
 from relay.web.sockets.credential import (
@@ -35,6 +36,7 @@ from relay.web.sockets.credential import (
 )
 from relay.web.sockets.crowd import Crowd
 from relay.web.sockets.frames import (
+    GOING_AWAY,
     POLICY_VIOLATION,
     TRY_AGAIN_LATER,
     error_frame,
@@ -45,6 +47,22 @@ from relay.web.sockets.turn import Latest, Turns
 from relay.web.sockets.wire import Wire
 
 PATH = "/ws"
+
+
+NOBODY = Identity("")
+"""Whose sockets those are that have not sent their key yet."""
+
+
+class _Stranger:
+    """A socket whose key is still to come: nothing runs on it."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def drain(self) -> None:
+        await self._wire.close(GOING_AWAY, "the relay is stopping")
+
+    end = drain
 
 
 class Gate:
@@ -82,9 +100,11 @@ class Gate:
             await wire.close(TRY_AGAIN_LATER if late else POLICY_VIOLATION, error.message)
 
     async def _first_frame_key(self, wire: Wire) -> Credential:
+        limits = self._latest().limits
         try:
-            async with asyncio.timeout(self._latest().limits.key_wait_s):
-                message = await wire.receive()
+            with self._crowd.entered(_Stranger(wire), NOBODY, limits.max_open):
+                async with asyncio.timeout(limits.key_wait_s):
+                    message = await wire.receive()
         except TimeoutError:
             raise InvalidApiKey("No API key came in time.") from None
         try:

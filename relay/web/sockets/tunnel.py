@@ -96,6 +96,9 @@ class Tunnel:
             except RelayError as error:
                 billing.fail(error)
                 raise
+            except ClientLeft:
+                billing.leave()
+                raise
             finally:
                 billing.close()
                 turns.users.leave()
@@ -147,7 +150,7 @@ class Tunnel:
     async def _pass_on(
         self, session: Session, call: Call, sessions: Sessions, billing: Billing
     ) -> End:
-        up = self._loop.create_task(self._up(session))
+        up = self._loop.create_task(self._up(session, billing))
         down = self._loop.create_task(self._down(session, call, sessions, billing))
         try:
             await _first([up, down, self._ended])
@@ -160,7 +163,7 @@ class Tunnel:
                 self._ended.set_result(task.result())
         return self._ended.result()
 
-    async def _up(self, session: Session) -> End:
+    async def _up(self, session: Session, billing: Billing) -> End:
         while True:
             try:
                 message = await self._wire.receive()
@@ -174,7 +177,7 @@ class Tunnel:
             except SocketClosed as closed:
                 return _closed(closed)
             except RelayError as error:
-                return await self._refused(error)
+                return await self._refused(error, billing)
 
     async def _down(
         self, session: Session, call: Call, sessions: Sessions, billing: Billing
@@ -189,8 +192,7 @@ class Tunnel:
             except SocketClosed as closed:
                 return _closed(closed)
             except RelayError as error:
-                billing.fail(error)
-                return await self._refused(error)
+                return await self._refused(error, billing)
             if self._draining and not billing.responding:
                 await self.end()
 
@@ -200,8 +202,9 @@ class Tunnel:
             self._looked_at = now
             await identity_of(self._credential, turns.keyring)
 
-    async def _refused(self, error: RelayError) -> End:
+    async def _refused(self, error: RelayError, billing: Billing) -> End:
         """Tell the client in an event as OpenAI's, and close."""
+        billing.fail(error)
         told: dict[str, Any] = orjson.loads(RelayError.envelope(error))
         told["error"]["event_id"] = None
         event = {"type": "error", "event_id": f"event_{self._loop.time():.6f}", **told}
