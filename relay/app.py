@@ -21,14 +21,18 @@ from relay.local import Handed, LocalBackend, LocalModel
 from relay.prices import PriceTable
 from relay.routing import Router
 from relay.settings import Settings, load_settings
+from relay.stores import open_post
 from relay.stores.counters import open_counters
 from relay.types import RawHeaders
 from relay.web.admin_reload import Outcome, Reload, not_reloadable
 from relay.web.exchange import Exchange
+from relay.web.far_peers import FarPeers
 from relay.web.peers import Peers
 from relay.web.presence import Presence
 from relay.web.shelf import Shelf
 from relay.web.sockets import Crowd, Gate
+
+POST_PREFIX = "relay:resume:"
 
 
 class Relay:
@@ -51,7 +55,7 @@ class Relay:
     ) -> None:
         self.presence = Presence(settings.body_timeout_s)
         self._shelf = Shelf()
-        self._peers = Peers(self._shelf, Path(counted_at).parent) if counted_at else None
+        self._peers = _peers_of(settings, self._shelf, counted_at)
         self.reload: Reload = not_reloadable
         self._local = local
         self._sharing = sharing
@@ -182,6 +186,13 @@ class Relay:
             for backend in self.backends.all():
                 await backend.aclose()
             await close_books(self.ledger, self.counters, self._table, self.keys, self.store)
+
+
+def _peers_of(settings: Settings, shelf: Shelf, counted_at: str | None) -> Peers | FarPeers | None:
+    """Who else may have the stream that a client comes back for."""
+    if settings.redis_url is not None and settings.resume_s:
+        return FarPeers(shelf, open_post(settings.redis_url, POST_PREFIX))
+    return Peers(shelf, Path(counted_at).parent) if counted_at else None
 
 
 def create_app(

@@ -67,6 +67,7 @@ from relay.web.client_secrets import client_secrets_router
 from relay.web.cors import Cors, Origins
 from relay.web.door import Door, internal_error
 from relay.web.exchange import Exchange
+from relay.web.far_peers import FarPeers
 from relay.web.messages import messages_endpoints
 from relay.web.models import Models
 from relay.web.pages import STATIC, PageFiles, pages_router, swagger_files
@@ -103,7 +104,7 @@ class Built:
         counters: Counters,
         known: Mapping[str, Health],
         shelf: Shelf,
-        peers: Peers | None,
+        peers: Peers | FarPeers | None,
         reload: Reload,
         virtual: VirtualKeys | None = None,
     ) -> None:

@@ -25,6 +25,8 @@ BUFFER_BYTES = 256 * 1024
 """What one side holds of a frame that the other has not read; then the sender waits."""
 
 _PREFIX = struct.Struct(">cI")
+PREFIX_BYTES = _PREFIX.size
+"""What stands in front of a frame's content."""
 
 _ERRORS = {
     name: kind

@@ -10,7 +10,7 @@ Nothing here is awaited by a request: keys are read into memory, rows are writte
     schema.py, migrations/, upgrade.py   which tables there are, and how they come to be
 """
 
-from relay.stores.opening import open_store, open_word
+from relay.stores.opening import open_post, open_store, open_word
 from relay.stores.protocol import Store
 from relay.stores.records import (
     Audit,
@@ -37,6 +37,7 @@ __all__ = [
     "UsageQuery",
     "UsageSum",
     "look",
+    "open_post",
     "open_store",
     "open_word",
     "prepare",

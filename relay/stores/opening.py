@@ -33,6 +33,11 @@ def open_word(url: str, key: str) -> Any:
     return import_module("relay.stores.redis_word").RedisWord(url, key)
 
 
+def open_post(url: str, prefix: str) -> Any:
+    """Letters by a Redis, see `relay.stores.redis_post`; the URL is known to be right."""
+    return import_module("relay.stores.redis_post").RedisPost(url, prefix)
+
+
 def check_driver(where: StoreUrl) -> None:
     """Raises ValueError where the package for that database is missing."""
     if where.kind == "postgres":

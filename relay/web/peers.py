@@ -9,10 +9,12 @@ events. Frames are those in which workers ask for the local model.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -20,6 +22,9 @@ from relay.errors import RelayError
 from relay.local import frames
 from relay.web.shelf import Owner, Shelf, not_found
 from relay.web.tape import taken
+
+ENDING_S = 1.0
+"""What answers have to go out when a relay stops: by then their streams have ended."""
 
 
 class Peers:
@@ -40,10 +45,7 @@ class Peers:
         """Be there no more."""
         if self._server is not None:
             self._server.close()
-        for task in self._serving:
-            task.cancel()
-        if self._serving:
-            await asyncio.wait(self._serving)
+        await end(self._serving)
 
     @asynccontextmanager
     async def ask(
@@ -61,8 +63,9 @@ class Peers:
         try:
             asked = {"id": event_id.decode(), "owner": owner, "stop": stop}
             writer.write(frames.of_json(frames.CALL, asked))
-            more = await _next(reader, frames.HEAD)
-            yield _pieces(reader) if more == b"true" else None
+            lines = _Socket(reader)
+            more = await lines.next(frames.HEAD)
+            yield pieces_of(lines) if more == b"true" else None
         finally:
             writer.close()
 
@@ -73,9 +76,14 @@ class Peers:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # the server has made one
         self._serving.add(task)
+
+        async def send(kind: bytes, content: bytes) -> None:
+            writer.write(frames.frame(kind, content))
+            await writer.drain()
+
         try:
             _, content = await frames.read(reader)
-            reading = asyncio.create_task(self._read_to(writer, content))
+            reading = asyncio.create_task(read_to(self._shelf, orjson.loads(content), send))
             leaving = asyncio.create_task(reader.read())
             try:
                 await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -89,41 +97,63 @@ class Peers:
             self._serving.discard(task)
             writer.close()
 
-    async def _read_to(self, writer: StreamWriter, content: bytes) -> None:
-        async def write(piece: bytes) -> None:
-            writer.write(frames.frame(frames.PIECE, piece))
-            await writer.drain()
 
-        asked = orjson.loads(content)
+async def end(answers: Collection[asyncio.Task[None]]) -> None:
+    """Let answers go out, which have ended when a relay stops, and cut what does not."""
+    for limit_s in (ENDING_S, None):
+        if answers := [task for task in answers if not task.done()]:
+            await asyncio.wait(answers, timeout=limit_s)
+        for task in answers:
+            task.cancel()
+
+
+class Lines(ABC):
+    """Where the frames of an answer come from."""
+
+    @abstractmethod
+    async def read(self) -> tuple[bytes, bytes]:
+        """The next frame: its kind and what is in it. Raises: frames.Lost."""
+
+    async def next(self, wanted: bytes) -> bytes | None:
+        """What is in the next frame, None at the end. Raises: RelayError: what it tells."""
         try:
-            tape, number = self._shelf.find(asked["id"].encode(), tuple(asked["owner"]))
-            if asked["stop"]:
-                tape.give_up()
-            more = not (asked["stop"] or tape.is_over(number))
-            if more:
-                with tape.take(number) as mine:
-                    writer.write(frames.of_json(frames.HEAD, more))
-                    if not await mine.follow(write):
-                        raise taken()
-                writer.write(frames.frame(frames.END))
-            else:
-                writer.write(frames.of_json(frames.HEAD, more))
-        except RelayError as error:
-            writer.write(frames.of_failure(error))
-        await writer.drain()
+            kind, content = await self.read()
+        except frames.Lost:
+            raise not_found() from None
+        if kind == frames.FAILURE:
+            raise frames.failure_of(content)
+        return content if kind == wanted else None
 
 
-async def _pieces(reader: StreamReader) -> AsyncIterator[bytes]:
-    while (piece := await _next(reader, frames.PIECE)) is not None:
+class _Socket(Lines):
+    def __init__(self, reader: StreamReader) -> None:
+        self._reader = reader
+
+    async def read(self) -> tuple[bytes, bytes]:
+        return await frames.read(self._reader)
+
+
+async def pieces_of(lines: Lines) -> AsyncIterator[bytes]:
+    """The pieces of an answer, to its end. Raises: RelayError: as it ends."""
+    while (piece := await lines.next(frames.PIECE)) is not None:
         yield piece
 
 
-async def _next(reader: StreamReader, wanted: bytes) -> bytes | None:
-    """What is in the next frame, None at the end. Raises: RelayError: what it tells."""
+async def read_to(
+    shelf: Shelf, asked: Mapping[str, Any], send: Callable[[bytes, bytes], Awaitable[None]]
+) -> None:
+    """Answer another process: what follows that event, frame by frame."""
     try:
-        kind, content = await frames.read(reader)
-    except frames.Lost:
-        raise not_found() from None
-    if kind == frames.FAILURE:
-        raise frames.failure_of(content)
-    return content if kind == wanted else None
+        tape, number = shelf.find(asked["id"].encode(), tuple(asked["owner"]))
+        if asked["stop"]:
+            tape.give_up()
+        if asked["stop"] or tape.is_over(number):
+            await send(frames.HEAD, b"false")
+            return
+        with tape.take(number) as reader:
+            await send(frames.HEAD, b"true")
+            if not await reader.follow(lambda piece: send(frames.PIECE, piece)):
+                raise taken()
+        await send(frames.END, b"")
+    except RelayError as error:
+        await send(frames.FAILURE, frames.of_failure(error)[frames.PREFIX_BYTES :])

@@ -20,6 +20,7 @@ from relay.types import Answer, RawHeaders
 from relay.usage import UsageInStream
 from relay.web.chat import ChatEndpoint
 from relay.web.client import Client, Wait
+from relay.web.far_peers import FarPeers
 from relay.web.peers import Peers
 from relay.web.pings import takes_comments
 from relay.web.presence import Presence
@@ -49,7 +50,7 @@ class ResumableChat(ChatEndpoint):
         ping_s: float,
         count: bool,
         shelf: Shelf,
-        peers: Peers | None,
+        peers: Peers | FarPeers | None,
         room: Room,
     ) -> None:
         super().__init__(
@@ -107,7 +108,9 @@ class ResumableChat(ChatEndpoint):
                 raise taken()
         await awaited(visit.end())
 
-    async def _by_peer(self, peers: Peers, process: str, last: bytes, visit: Visit) -> None:
+    async def _by_peer(
+        self, peers: Peers | FarPeers, process: str, last: bytes, visit: Visit
+    ) -> None:
         owner = owner_of(visit.identity)
         async with peers.ask(process, last, owner, stop=_stops(visit)) as pieces:
             if pieces is None:

@@ -5,6 +5,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -12,6 +13,8 @@ import transcripts
 from fake_script import Gate, Script
 from fake_upstream import FakeUpstream
 from running import RunningRelay, chat, process
+from servers import RedisServer
+from waiting import until
 
 from relay.app import Relay
 from relay.serving import build_server, listen
@@ -23,9 +26,28 @@ PATH = "/v1/chat/completions"
 ASKING = {"authorization": f"Bearer {KEY}"}
 
 
+@pytest.fixture(params=["socket", "redis"])
+def pair(request: pytest.FixtureRequest) -> list[RunningRelay]:
+    """Two relays as two workers are, or as two replicas."""
+    found: list[RunningRelay] = request.getfixturevalue(f"pair_by_{request.param}")
+    return found
+
+
 @pytest.fixture
-def pair(tmp_path: Path, upstream: FakeUpstream) -> Iterator[list[RunningRelay]]:
-    """Two relays as two workers are: they meet in a folder."""
+def pair_by_socket(tmp_path: Path, upstream: FakeUpstream) -> Iterator[list[RunningRelay]]:
+    """They meet in a folder."""
+    yield from _pair(upstream, tmp_path)
+
+
+@pytest.fixture
+def pair_by_redis(
+    tmp_path: Path, upstream: FakeUpstream, redis_server: RedisServer
+) -> Iterator[list[RunningRelay]]:
+    """They have a Redis in common."""
+    yield from _pair(upstream, tmp_path, redis_url=redis_server.url)
+
+
+def _pair(upstream: FakeUpstream, folder: Path, **more: Any) -> Iterator[list[RunningRelay]]:
     running = []
     for _ in range(2):
         settings = Settings(
@@ -35,8 +57,9 @@ def pair(tmp_path: Path, upstream: FakeUpstream) -> Iterator[list[RunningRelay]]
             resume_bytes=1024,
             database_url="none",
             shutdown_grace_s=0.2,
+            **more,
         )
-        relay = Relay(settings, counted_at=str(tmp_path / "counters"))
+        relay = Relay(settings, counted_at=str(folder / "counters"))
         server = build_server(relay)
         listener = listen("127.0.0.1", 0)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -128,8 +151,32 @@ def test_a_stream_of_a_process_that_has_gone_is_gone(
         assert json.loads(told)["error"]["code"] in ("overloaded", "stream_not_found")
     one.thread.join()
     assert again(two.http, last).status_code == 404
-    shutil.rmtree(tmp_path)
+    shutil.rmtree(tmp_path)  # as if the machine had been another one
     assert again(two.http, last).status_code == 404
+
+
+def test_while_redis_is_away_the_stream_waits_for_its_client(
+    pair_by_redis: list[RunningRelay], upstream: FakeUpstream, redis_server: RedisServer
+) -> None:
+    one, two = pair_by_redis
+    words = [f"word {number} " for number in range(300)]
+    pieces = transcripts.chat_stream(words)
+    gate = Gate()
+    upstream.answer(Script(pieces=pieces, headers=STREAM, piece_gates={2: gate}))
+    last = begin(one.http, 2)
+    redis_server.stop()
+    away = again(two.http, last)
+    assert (away.status_code, away.json()["error"]["code"]) == (503, "overloaded")
+    assert away.headers["retry-after"] == "1"
+    redis_server.start()
+    until(lambda: again(two.http, f"{last}9").json()["error"]["message"].startswith("That stream"))
+    gate.open()
+    headers = {**ASKING, "last-event-id": last}
+    with two.http.stream("POST", PATH, headers=headers) as answer:
+        found = b"".join(answer.iter_raw(200)).decode()  # piece by piece, so letters have to wait
+    assert [line[6:] for line in found.split("\n") if line.startswith("data: ")] == [
+        piece.decode().strip()[6:] for piece in pieces[2:]
+    ]
 
 
 def test_real_workers_take_streams_up_whoever_has_them(
