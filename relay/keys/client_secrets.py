@@ -127,7 +127,7 @@ class ClientSecrets:
         try:
             payload = orjson.loads(_decoded(signed))
             parent = payload["k"]
-            read = Token(signed, _decoded(signature), parent, payload)
+            read = Token(signed, signature, parent, payload)
         except (ValueError, LookupError, TypeError):
             raise unknown_key() from None
         if not isinstance(parent, str):
@@ -142,7 +142,9 @@ class ClientSecrets:
         """
         for digest in self._digests(token.parent):
             parent = self._find(digest)
-            good = hmac.compare_digest(self._signature(digest, token.signed), token.signature)
+            # As text: base64 has several for the same bytes.
+            signature = _encoded(self._signature(digest, token.signed))
+            good = hmac.compare_digest(signature, token.signature)
             if good and parent is not None:
                 return _entry(parent, token.payload)
         raise unknown_key()
