@@ -21,6 +21,8 @@ from servers import PASSWORD, RedisServer, free_port, settle
 from test_faults import FAULTS, answer
 from waiting import until
 
+from relay.stores import prepare
+
 POOL = ("sk-canary-pool-one-0123456789", "sk-canary-pool-two-0123456789")
 STATIC = "rk-canary-static-0123456789"
 CONFIGURED = "rk-canary-configured-0123456789"
@@ -124,6 +126,7 @@ def ways(secrets: Mapping[str, str]) -> list[dict[str, Any]]:
 def test_18_no_secret_is_said_written_or_kept_whatever_fails(
     tmp_path: Path, upstream: FakeUpstream, redis_server: RedisServer, postgres_url: str
 ) -> None:
+    settle(prepare(postgres_url))
     said: list[str] = []
     with IdentityProvider.in_thread() as provider:
         (tmp_path / "relay.toml").write_text(configuration(upstream, provider))

@@ -20,6 +20,8 @@ from running import chat
 from servers import PostgresServer, RedisServer, settle
 from waiting import until
 
+from relay.stores import prepare
+
 ADMIN = {"authorization": "Bearer ak-admin-0123456789"}
 ANSWER = Script(body=transcripts.chat_body("x"), headers=[(b"content-type", b"application/json")])
 UNKNOWN = "rk-" + "A" * 43
@@ -84,6 +86,7 @@ def pair(
     with shared_redis.client() as client:
         client.flushall()
     url = _postgres.new_database()
+    settle(prepare(url))
     with FakeUpstream.in_thread() as upstream:
         upstream.answer(ANSWER)
         settings = shared(upstream, shared_redis, url) | {"redis_timeout_s": 5}
@@ -184,6 +187,7 @@ async def test_both_databases_may_go_and_come_back_and_no_answer_is_missing(
     mode: str,
 ) -> None:
     upstream.answer(ANSWER)
+    await asyncio.to_thread(settle, prepare(postgres_url))
     settings = shared(upstream, redis_server, postgres_url) | {"limits_without_redis": mode}
     answered: dict[str, int] = {}
     stopping = False
