@@ -65,6 +65,7 @@ from relay.web.catalogue import Catalogue
 from relay.web.chat import ChatEndpoint
 from relay.web.client_secrets import client_secrets_router
 from relay.web.cors import Cors, Origins
+from relay.web.cost import cost_router
 from relay.web.door import Door, internal_error
 from relay.web.exchange import Exchange
 from relay.web.far_peers import FarPeers
@@ -281,6 +282,7 @@ class Built:
         app.include_router(models.router(self.presence))
         longest_s = settings.longest_token_s
         app.include_router(client_secrets_router(keyring, self.presence, longest_s=longest_s))
+        app.include_router(cost_router(self.router, self.prices, self.presence))
         app.include_router(pages_router(self.state, lambda: self.router.serving, self.local_states))
         if settings.admin_key is not None:
             acts = Acts(self.presence, self._store)

@@ -37,6 +37,7 @@ OWN = {
     "/v1/chat/completions": "POST",
     "/v1/models": "GET",
     "/v1/client_secrets": "POST",
+    "/v1/relay/cost": "POST",
 }
 """Paths of our own, and what they take; `GET /v1/models/{id}` is one, too."""
 

@@ -7,9 +7,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    sync_playwright,
+)
 
 FLAGS = [
     "--no-sandbox",
@@ -45,6 +53,47 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     SCREENSHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{request.node.name}.png")
     page.close()
+    assert faults == []
+
+
+Visit = Callable[..., Page]
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    """Opens a page as somebody who was never there: `visit(address, locale="zh-CN", …)`.
+
+    It must not complain, nor ask anything of another host. With `refused=True` requests may fail,
+    which Chromium writes into the console by itself.
+    """
+    faults: list[str] = []
+    contexts: list[BrowserContext] = []
+
+    def open_page(address: str, *, refused: bool = False, **options: Any) -> Page:
+        options = {"viewport": {"width": 1180, "height": 760}, "locale": "en-GB"} | options
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(8000)
+        host = address.split("/")[2]
+
+        def hear(line: ConsoleMessage) -> None:
+            if line.type == "error" and not (refused and "Failed to load" in line.text):
+                faults.append(line.text)
+
+        def see(request: Request) -> None:
+            if not request.url.startswith((f"http://{host}/", "data:", "blob:")):
+                faults.append(request.url)
+
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", hear)
+        page.on("request", see)
+        page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
+        page.goto(address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
     assert faults == []
 
 

@@ -1,114 +1,13 @@
-"""The chat page, the classic page and the example front-end, in a real Chromium."""
+"""The classic page, the example front-end and the documentation, in a real Chromium."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import transcripts
-from fake_script import Script
-from fake_upstream import FakeUpstream
 from playwright.sync_api import Page, expect
 from running import RunningRelay, StartRelay
 
-KEY = "rk-browser-0123456789"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"
-
-
-def say(page: Page, text: str) -> None:
-    page.fill("#query", text)
-    page.press("#query", "Enter")
-
-
-@pytest.mark.parametrize("target", ["echo", "remote"])
-def test_a_conversation_of_two_turns(
-    request: pytest.FixtureRequest, page: Page, target: str
-) -> None:
-    relay: RunningRelay = request.getfixturevalue(target)
-    page.goto(relay.root)
-    expect(page.locator("#state")).to_have_text("connected")
-    say(page, "first question")
-    messages = page.locator("#messages li")
-    expect(messages).to_have_text(["you: first question", "relay: first question"])
-    expect(page.locator("#send")).to_be_visible()
-    say(page, "  ")  # nothing to send
-    say(page, "<b>second</b>")
-    expect(messages.nth(3)).to_have_text("relay: <b>second</b>")
-    assert page.locator("#messages b b").count() == 0
-
-
-def test_a_badge_follows_what_serves(
-    page: Page, start_relay: StartRelay, upstream: FakeUpstream, tmp_path: Path
-) -> None:
-    relay = start_relay(
-        upstream_url=upstream.url,
-        local="echo",
-        admin_key="ak-0123456789",
-        state_file=tmp_path / "state.json",
-    )
-    page.goto(relay.root)
-    badge = page.locator("#serving")
-    for mode, side in (("auto", "remote"), ("local", "local"), ("remote", "remote")):
-        relay.http.put(
-            "/admin/mode", json={"mode": mode}, headers={"authorization": "Bearer ak-0123456789"}
-        ).raise_for_status()
-        expect(badge).to_have_text(side)
-        expect(badge).to_be_visible()
-
-
-def test_the_history_goes_along(page: Page, remote: RunningRelay, upstream: FakeUpstream) -> None:
-    page.goto(remote.root)
-    say(page, "one")
-    expect(page.locator("#messages li").nth(1)).to_have_text("relay: one")
-    expect(page.locator("#send")).to_be_visible()
-    say(page, "two")
-    expect(page.locator("#messages li").nth(3)).to_have_text("relay: two")
-    messages = json.loads(upstream.requests[-1].body)["messages"]
-    assert [message["content"] for message in messages] == ["one", "one", "two"]
-
-
-def test_stop_ends_the_answer(page: Page, start_relay: StartRelay, upstream: FakeUpstream) -> None:
-    relay = start_relay(upstream_url=upstream.url, default_model="m")
-    upstream.answer(
-        Script(
-            pieces=transcripts.chat_stream(["begun", "never"]),
-            stall_after=2,
-            headers=[(b"content-type", b"text/event-stream")],
-        ),
-        times=1,
-    )
-    page.goto(relay.root)
-    say(page, "a long story")
-    expect(page.locator("#messages li").nth(1)).to_have_text("relay: begun")
-    page.click("#stop")
-    expect(page.locator("#send")).to_be_visible()
-    upstream.wait_for(lambda: upstream.requests[0].closed_at is not None)
-    say(page, "again")
-    expect(page.locator("#messages li").nth(3)).to_have_text("relay: again")
-
-
-def test_an_error_is_shown(page: Page, start_relay: StartRelay) -> None:
-    relay = start_relay(upstream_url="http://127.0.0.1:9/v1", default_model="m", retries=0)
-    page.goto(relay.root)
-    say(page, "anyone?")
-    expect(page.locator("#messages .error")).to_contain_text("cannot be reached")
-    expect(page.locator("#send")).to_be_visible()
-
-
-def test_the_key_is_asked_for_and_kept_for_the_tab_only(
-    page: Page, start_relay: StartRelay
-) -> None:
-    relay = start_relay(local="echo", api_keys=[KEY])
-    page.goto(relay.root)
-    say(page, "hello")
-    expect(page.locator("#keys")).to_be_visible()
-    page.fill("#key", KEY)
-    page.press("#key", "Enter")
-    expect(page.locator("#keys")).to_be_hidden()
-    say(page, "hello again")
-    expect(page.locator("#messages li").last).to_have_text("relay: hello again")
-    assert page.evaluate("Object.values(sessionStorage)") == [KEY]
-    assert page.evaluate("localStorage.length") == 0
 
 
 CLASSIC = """<!doctype html>

@@ -1,135 +1,258 @@
-// The classic chat page: one socket, a list of `sender: text`, one answer at a time.
+// The chat page: its parts, and what they tell one another.
 
-const element = (id) => document.getElementById(id);
-const KEY = "relay-key"; // in session storage, so that it goes with the tab
-const LOOK_MS = 2000; // between two looks at what serves, while somebody sees the page
+import { answer, cost } from "./chat/answering.js";
+import { Composer } from "./chat/composer.js";
+import { confirm, notice, prompt } from "./chat/dialogs.js";
+import { announce, find } from "./chat/elements.js";
+import { Key } from "./chat/key.js";
+import { listen } from "./chat/keyboard.js";
+import { Messages } from "./chat/messages.js";
+import { Models } from "./chat/models.js";
+import { Serving } from "./chat/serving.js";
+import { Settings, usualSettings } from "./chat/settings.js";
+import { inShort, openShelf } from "./chat/shelf.js";
+import { Sidebar } from "./chat/sidebar.js";
+import { load, save } from "./chat/transfer.js";
+import { ROOT, add, look, newConversation, path, remove, titleOf } from "./chat/tree.js";
+import { say, speak, switchLanguage } from "./chat/words.js";
 
-let ws = null;
-let history = [];
-let query = null; // the question that is being answered
-let answer = null; // the list item its answer grows in
+const MODEL = "relay-model"; // the one that was picked last
+const KEEP_MS = 1000; // between two times that an answer is kept while it grows
+const ANNOUNCED = 300; // characters of an answer that are read out
 
-function appendMessage(sender, text, kind = "") {
-  const item = document.createElement("li");
-  item.className = kind;
-  const name = document.createElement("b");
-  name.textContent = `${sender}: `;
-  const body = document.createElement("span");
-  body.textContent = text;
-  item.append(name, body);
-  element("messages").append(item);
-  item.scrollIntoView({ block: "end" });
-  return body;
-}
-
-function showState(text) {
-  element("state").textContent = text;
-}
-
-function answering(running) {
-  element("send").hidden = running;
-  element("stop").hidden = !running;
-  if (!running) {
-    query = answer = null;
-    element("query").focus();
+class Chat {
+  constructor(shelf) {
+    this.shelf = shelf;
+    this.short = [];
+    this.answering = new Map(); // by conversation: {conversation, controller}
+    this.key = new Key();
+    this.messages = new Messages(find("messages"), find("scroller"), {
+      onRetry: (node) => this.retry(node),
+      onEdit: (node, text) => this.branch(node, text),
+      onLook: (node) => this.look(node),
+    });
+    this.composer = new Composer({
+      onSend: (text, images) => this.send(text, images),
+      onStop: () => this.stop(),
+      onEditLast: () => this.messages.editLast(),
+    });
+    this.models = new Models(find("model"), this.key, (name) => {
+      localStorage.setItem(MODEL, name);
+      this.set({ ...this.conversation.settings, model: name });
+    });
+    this.settings = new Settings(this.key, {
+      onChange: (settings) => this.set(settings),
+      onForget: () => this.models.load(),
+    });
+    this.sidebar = new Sidebar({
+      onOpen: (id) => this.open(id),
+      onNew: () => this.create(),
+      onRename: (id) => this.rename(id),
+      onDelete: (id) => this.delete(id),
+      onExport: () => this.export(),
+      onImport: (file) => this.import(file),
+    });
+    new Serving(find("serving"), () => this.models.load());
+    this.#listen();
   }
-}
 
-async function showServing() {
-  if (document.hidden) return;
-  const badge = element("serving");
-  try {
-    const { serving } = await (await fetch("/readyz")).json(); // also when it is not ready
-    badge.textContent = badge.className = serving;
-    badge.hidden = false;
-  } catch {
-    badge.hidden = true; // nobody is there to say
+  async begin() {
+    this.short = await this.shelf.list();
+    const loading = this.models.load();
+    await this.open(location.hash.slice(1));
+    const error = await loading;
+    if (error && error.status !== 401) notice(error.message || say("unreachable"), true);
   }
-}
 
-function askForKey() {
-  element("keys").hidden = false;
-  element("key").focus();
-}
-
-function receive(frame) {
-  if (frame.status === 202) {
-    answer ??= appendMessage("relay", "");
-    answer.textContent = frame.response;
-    answer.parentElement.scrollIntoView({ block: "end" });
-    history = frame.history;
-  } else if (frame.status === 200) {
-    answering(false);
-  } else if (frame.error) {
-    if (frame.error.code === "invalid_api_key") {
-      sessionStorage.removeItem(KEY);
-      askForKey();
-    }
-    appendMessage("error", frame.error.message, "error");
-    answering(false);
-  }
-}
-
-function connect() {
-  return new Promise((resolve, reject) => {
-    const scheme = location.protocol === "https:" ? "wss" : "ws";
-    const socket = new WebSocket(`${scheme}://${location.host}/ws`);
-    socket.onopen = () => {
-      const key = sessionStorage.getItem(KEY);
-      if (key) socket.send(JSON.stringify({ key }));
-      showState("connected");
-      resolve(socket);
-    };
-    socket.onmessage = (event) => receive(JSON.parse(event.data));
-    socket.onerror = () => reject(new Error("The relay cannot be reached."));
-    socket.onclose = () => {
-      showState("not connected");
-      if (query !== null) {
-        appendMessage("error", "The connection was lost before the answer was whole.", "error");
-        answering(false);
+  /** Look at a conversation; at a new one where there is none of that id. */
+  async open(id) {
+    const found = this.answering.get(id)?.conversation ?? (await this.shelf.get(id));
+    if (!found) return this.create();
+    this.conversation = found;
+    for (const node of Object.values(found.nodes)) {
+      // Nobody writes on at what another visit began.
+      if (node.state === "running" && !this.answering.has(id)) {
+        node.state = "cut";
+        node.error = { message: "", code: "cut", waitS: null };
       }
-      ws = null;
-    };
-  });
-}
+    }
+    history.replaceState(null, "", `#${id}`);
+    this.#show();
+  }
 
-async function sendMessage() {
-  const input = element("query");
-  const text = input.value.trim();
-  if (query !== null || text === "") return;
-  query = text;
-  input.value = "";
-  appendMessage("you", text, "you");
-  answering(true);
-  try {
-    ws ??= await connect();
-    ws.send(JSON.stringify({ query: text, history }));
-  } catch (error) {
-    appendMessage("error", error.message, "error");
-    answering(false);
+  create() {
+    this.conversation = newConversation(usualSettings(localStorage.getItem(MODEL)));
+    history.replaceState(null, "", location.pathname);
+    this.#show();
+    this.composer.field.focus();
+  }
+
+  send(text, images) {
+    const last = path(this.conversation).at(-1);
+    this.#ask({ parent: last?.id ?? ROOT, role: "user", text, images });
+  }
+
+  /** Ask the same again; an answer that never came is no version of it. */
+  retry(node) {
+    if (this.answering.has(this.conversation.id)) return;
+    if (node.text === "" && path(this.conversation).at(-1) === node) remove(this.conversation, node);
+    this.#answer(node.parent);
+  }
+
+  /** Ask something else in the place of a question. */
+  branch(node, text) {
+    if (this.answering.has(this.conversation.id)) return;
+    this.#ask({ parent: node.parent, role: "user", text, images: node.images });
+  }
+
+  look(node) {
+    look(this.conversation, node);
+    this.messages.show(this.conversation);
+    this.keep(this.conversation);
+  }
+
+  stop() {
+    this.answering.get(this.conversation.id)?.controller.abort();
+  }
+
+  set(settings) {
+    this.conversation.settings = settings;
+    this.settings.shown = settings;
+    if (path(this.conversation).length) this.keep(this.conversation);
+  }
+
+  async keep(conversation) {
+    const short = inShort(conversation);
+    this.short = [short, ...this.short.filter(({ id }) => id !== short.id)];
+    this.short.sort((one, other) => other.changed - one.changed);
+    await this.shelf.put(conversation);
+  }
+
+  async rename(id) {
+    const conversation = await this.#get(id);
+    const title = await prompt(say("renameAsked"), conversation.title);
+    if (title === null) return;
+    Object.assign(conversation, { title, named: true });
+    await this.keep(conversation);
+    this.#list();
+  }
+
+  async delete(id) {
+    const { title } = await this.#get(id);
+    if (!(await confirm(say("deleteAsked", { title }), "delete"))) return;
+    this.answering.get(id)?.controller.abort();
+    this.answering.delete(id);
+    await this.shelf.delete(id);
+    this.short = this.short.filter((one) => one.id !== id);
+    if (id === this.conversation.id) this.create();
+    else this.#list();
+  }
+
+  async export() {
+    const all = [];
+    for (const { id } of this.short) all.push(await this.#get(id));
+    save(all);
+    announce(say("exported"));
+  }
+
+  async import(file) {
+    try {
+      const brought = await load(file);
+      const known = new Set(this.short.map(({ id, changed }) => `${id} ${changed}`));
+      for (const conversation of brought.filter(({ id, changed }) => !known.has(`${id} ${changed}`))) {
+        // What has the same id is another state of it: both stay.
+        if (await this.shelf.get(conversation.id)) conversation.id = newConversation({}).id;
+        await this.keep(conversation);
+      }
+      this.#list();
+      notice(say("imported", { count: brought.length }));
+    } catch (error) {
+      notice(say("failedImport", { why: error.message }), true);
+    }
+  }
+
+  #ask(question) {
+    const { conversation } = this;
+    const node = add(conversation, question);
+    if (!conversation.named && node.parent === ROOT) {
+      conversation.title = titleOf(node.text) || say("picture");
+    }
+    return this.#answer(node.id);
+  }
+
+  async #answer(parent) {
+    const { conversation } = this;
+    const node = add(conversation, { parent, role: "assistant", state: "running", model: this.models.name, reasoning: "" });
+    const controller = new AbortController();
+    this.answering.set(conversation.id, { conversation, controller });
+    conversation.changed = Date.now();
+    history.replaceState(null, "", `#${conversation.id}`);
+    announce(say("answering"));
+    this.messages.following = true;
+    await Promise.all([this.#write(conversation, node, controller.signal), this.#changed(conversation)]);
+  }
+
+  async #write(conversation, node, signal) {
+    let kept = performance.now();
+    const onGrow = () => {
+      if (conversation === this.conversation) this.messages.grow(node);
+      if (performance.now() - kept < KEEP_MS) return;
+      kept = performance.now();
+      this.keep(conversation);
+    };
+    if (!node.model) await this.models.loading;
+    node.model ||= this.models.name;
+    await answer(conversation, node, { key: this.key, signal, onGrow });
+    if (!this.answering.delete(conversation.id)) return; // it was deleted meanwhile
+    if (conversation === this.conversation) {
+      announce(node.state === "done" ? `${say("answered")} ${node.text.slice(0, ANNOUNCED)}` : say(node.error ? "error" : "stopped"));
+    }
+    await this.#changed(conversation);
+    node.costUsd = await cost(this.key, node);
+    if (node.costUsd !== null) await this.#changed(conversation);
+  }
+
+  #changed(conversation) {
+    const kept = this.keep(conversation);
+    if (conversation === this.conversation) this.#show();
+    else this.#list();
+    return kept;
+  }
+
+  #show() {
+    const { conversation } = this;
+    this.models.want(conversation.settings.model);
+    this.settings.show(conversation.settings);
+    this.messages.show(conversation);
+    this.composer.show(this.answering.has(conversation.id));
+    this.#list();
+  }
+
+  #list() {
+    find("title").textContent = this.conversation.title;
+    document.title = this.conversation.title ? `${this.conversation.title} · relay` : "relay";
+    this.sidebar.show(this.short, this.conversation.id);
+  }
+
+  async #get(id) {
+    if (id === this.conversation.id) return this.conversation;
+    return this.answering.get(id)?.conversation ?? this.shelf.get(id);
+  }
+
+  #listen() {
+    find("settings-open").addEventListener("click", () => this.settings.toggle());
+    find("language").addEventListener("click", switchLanguage);
+    for (const idea of find("ideas").querySelectorAll("button")) {
+      idea.addEventListener("click", () => this.composer.write(idea.textContent));
+    }
+    listen({
+      search: () => this.sidebar.seek(),
+      create: () => this.create(),
+      settings: () => this.settings.toggle(),
+      stop: () => this.sidebar.leave() || this.stop(),
+    });
   }
 }
 
-element("chat").addEventListener("submit", (event) => {
-  event.preventDefault();
-  sendMessage();
-});
-
-element("stop").addEventListener("click", () => ws?.send(JSON.stringify({ type: "stop" })));
-
-element("keys").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const key = element("key").value.trim();
-  if (key === "") return;
-  sessionStorage.setItem(KEY, key);
-  element("key").value = "";
-  element("keys").hidden = true;
-  ws?.close(); // the next question opens a socket with the key
-  ws = null;
-  element("query").focus();
-});
-
-connect().then((socket) => { ws = socket; }, () => showState("not connected"));
-showServing();
-setInterval(showServing, LOOK_MS);
-document.addEventListener("visibilitychange", showServing);
+speak();
+new Chat(await openShelf()).begin();

@@ -1,0 +1,186 @@
+// Markdown as nodes, a block at a time.
+//
+//     const answer = new Markdown(element);
+//     answer.show("The **first** words");           as often as there is more;
+//     answer.show("The **first** words of many");   only the block that grows is made anew
+//
+// What is left out is left out on purpose: HTML (shown as text), pictures (shown as links), code by
+// indentation and underlined headings (models mean something else by both).
+
+import { codeBlock } from "./code.js";
+import { make } from "./elements.js";
+import { inline } from "./inline.js";
+
+const DEEPEST = 12; // lists and quotes in one another; what is deeper is text
+
+const FENCE = /^ {0,3}(`{3,}|~{3,})[ \t]*([^`\n]*)$/;
+const HEADING = /^ {0,3}(#{1,6})(?:[ \t]|$)/;
+const RULE = /^ {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$/;
+const QUOTE = /^ {0,3}> ?/;
+const ITEM = /^( *)([-*+]|\d{1,9}[.)])(?: +|$)/;
+const COLUMNS = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
+const TASK = /^\[([ xX])\] /;
+
+/** Shows text that grows in an element. */
+export class Markdown {
+  constructor(element) {
+    this.element = element;
+    this.clear();
+  }
+
+  clear() {
+    this.element.replaceChildren();
+    this.text = "";
+    this.settled = 0; // where the last block begins: what is before it never changes
+    this.last = null;
+  }
+
+  show(raw) {
+    const text = raw.replace(/\r\n?/g, "\n").replaceAll("\t", "    ");
+    if (!text.startsWith(this.text)) this.clear();
+    this.text = text;
+    const blocks = read(text.slice(this.settled).split("\n"), 0);
+    blocks.forEach((block, index) => {
+      if (index === 0 && this.last?.grow?.(block)) return;
+      const element = block.build();
+      if (index === 0 && this.last) this.last.element.replaceWith(element);
+      else this.element.append(element);
+      this.last = { element, grow: growing(block, element) };
+    });
+    if (blocks.length > 1) this.settled += blocks.at(-1).start;
+  }
+}
+
+/** Code grows by its text alone, so that a selection and the place scrolled to stay. */
+function growing(block, element) {
+  if (block.kind !== "code") return null;
+  return (next) => {
+    if (next.kind !== "code" || next.language !== block.language) return false;
+    element.querySelector("code").textContent = next.text;
+    return true;
+  };
+}
+
+/** The blocks of those lines: what they are, where they start (in characters), how to build them. */
+function read(lines, depth) {
+  const blocks = [];
+  let start = 0;
+  for (let at = 0; at < lines.length; ) {
+    if (lines[at].trim() === "") {
+      start += lines[at].length + 1;
+      at += 1;
+      continue;
+    }
+    const block = readBlock(lines, at, depth);
+    blocks.push({ ...block, start });
+    for (; at < block.end; at += 1) start += lines[at].length + 1;
+  }
+  return blocks;
+}
+
+const build = (lines, depth) => read(lines, depth).map((block) => block.build());
+
+function readBlock(lines, at, depth) {
+  const line = lines[at];
+  let match;
+  if ((match = FENCE.exec(line))) return readCode(lines, at, match);
+  if ((match = HEADING.exec(line))) {
+    const text = line.slice(match[0].length).trim().replace(/(?:^|\s)#+$/, "");
+    // The page has its own h1, and each message an h2.
+    const tag = `h${Math.min(match[1].length + 2, 6)}`;
+    return { end: at + 1, build: () => make(tag, {}, ...inline(text)) };
+  }
+  if (RULE.test(line)) return { end: at + 1, build: () => make("hr") };
+  if (depth < DEEPEST && QUOTE.test(line)) return readQuote(lines, at, depth);
+  if (depth < DEEPEST && ITEM.test(line)) return readList(lines, at, depth);
+  if (isTable(lines, at)) return readTable(lines, at);
+  let end = at + 1;
+  while (end < lines.length && !interrupts(lines, end)) end += 1;
+  const text = lines.slice(at, end).map((one) => one.trimStart()).join("\n").trimEnd();
+  return { end, build: () => make("p", {}, ...inline(text)) };
+}
+
+function interrupts(lines, at) {
+  const line = lines[at];
+  return line.trim() === "" || [FENCE, HEADING, RULE, QUOTE, ITEM].some((one) => one.test(line)) || isTable(lines, at);
+}
+
+function readCode(lines, at, [, fence, info]) {
+  let end = at + 1;
+  const closes = (line) => line.trim().startsWith(fence) && line.trim() === fence[0].repeat(line.trim().length);
+  while (end < lines.length && !closes(lines[end])) end += 1;
+  const indent = lines[at].length - lines[at].trimStart().length;
+  const strip = (line) => line.slice(Math.min(indent, line.length - line.trimStart().length));
+  const text = lines.slice(at + 1, end).map(strip).join("\n");
+  const language = info.trim().split(/\s/)[0].slice(0, 40);
+  return { kind: "code", language, text, end: Math.min(end + 1, lines.length), build: () => codeBlock(text, language) };
+}
+
+function readQuote(lines, at, depth) {
+  let end = at;
+  while (end < lines.length && (QUOTE.test(lines[end]) || (end > at && !interrupts(lines, end)))) end += 1;
+  const inner = lines.slice(at, end).map((line) => line.replace(QUOTE, ""));
+  return { end, build: () => make("blockquote", {}, ...build(inner, depth + 1)) };
+}
+
+function readList(lines, at, depth) {
+  const [, , first] = ITEM.exec(lines[at]);
+  const kind = (marker) => (/\d/.test(marker) ? "ol" : "ul");
+  const items = [];
+  let content = 0; // the column where the item's text begins
+  let end = at;
+  for (; end < lines.length; end += 1) {
+    const line = lines[end];
+    const indent = line.length - line.trimStart().length;
+    const match = ITEM.exec(line);
+    if (line.trim() === "") {
+      items.at(-1).push("");
+    } else if (items.length && indent >= Math.min(content, items.column + 2) && indent > items.column) {
+      items.at(-1).push(line.slice(Math.min(indent, content)));
+    } else if (match && !RULE.test(line) && kind(match[2]) === kind(first)) {
+      items.column = indent;
+      content = Math.min(match[0].length, indent + match[2].length + 4);
+      items.push([line.slice(content)]);
+    } else if (items.at(-1).at(-1) !== "" && !interrupts(lines, end)) {
+      items.at(-1).push(line);
+    } else {
+      break;
+    }
+  }
+  while (end > at && lines[end - 1].trim() === "") end -= 1;
+  const start = kind(first) === "ol" && Number.parseInt(first, 10) !== 1 ? Number.parseInt(first, 10) : null;
+  return { end, build: () => make(kind(first), { start }, ...items.map((item) => buildItem(item, depth))) };
+}
+
+function buildItem(lines, depth) {
+  const task = TASK.exec(lines[0]);
+  const rest = task ? [lines[0].slice(task[0].length), ...lines.slice(1)] : lines;
+  const item = make("li", { class: task ? "task" : null }, ...build(rest, depth + 1));
+  if (task) (item.firstElementChild ?? item).prepend(task[1] === " " ? "☐ " : "☑ ");
+  return item;
+}
+
+const isTable = (lines, at) =>
+  lines[at].includes("|") && at + 1 < lines.length && lines[at + 1].includes("-") &&
+  COLUMNS.test(lines[at + 1]) && cells(lines[at]).length === cells(lines[at + 1]).length;
+
+function cells(line) {
+  const inner = line.trim().replace(/^\|/, "").replace(/(?<!\\)\|$/, "");
+  return inner.split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll("\\|", "|"));
+}
+
+function readTable(lines, at) {
+  let end = at + 2;
+  while (end < lines.length && lines[end].includes("|")) end += 1;
+  const sides = cells(lines[at + 1]).map((cell) => {
+    if (!cell.endsWith(":")) return null;
+    return cell.startsWith(":") ? "centre" : "right";
+  });
+  const row = (line, tag) => {
+    const texts = cells(line);
+    return make("tr", {}, ...sides.map((side, column) => make(tag, { class: side }, ...inline(texts[column] ?? ""))));
+  };
+  const body = () => lines.slice(at + 2, end).map((line) => row(line, "td"));
+  const table = () => make("table", {}, make("thead", {}, row(lines[at], "th")), make("tbody", {}, ...body()));
+  return { end, build: () => make("div", { class: "table", tabindex: "0" }, table()) };
+}

@@ -1,0 +1,241 @@
+"""The chat page for everybody: keyboard, screen readers, phones, Chinese, slow lines."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import transcripts
+from axe_playwright_python.sync_playwright import Axe
+from fake_script import Script
+from fake_upstream import FakeUpstream
+from playwright.sync_api import Page, expect
+from running import RunningRelay, StartRelay
+
+from relay.settings import PriceSettings
+
+Visit = Callable[..., Page]
+PHONE = {"width": 390, "height": 780}
+LARGEST_BYTES = 150_000
+PICTURES = Path(__file__).parents[2] / "docs" / "img"
+
+ANSWER = """A **hash table** keeps values by their key. A *hash function* turns the key into a \
+number, and the number says in which bucket to look:
+
+```python
+def bucket(key: str, size: int) -> int:
+    return sum(key.encode()) % size
+
+print(bucket("relay", 8))
+```
+
+| operation | usual | worst |
+|---|--:|--:|
+| find | O(1) | O(n) |
+| insert | O(1) | O(n) |
+
+Two keys may meet in one bucket. Then one of them
+
+1. joins a short list there, or
+2. takes the next bucket that is free.
+
+[More on it](https://en.wikipedia.org/wiki/Hash_table)
+"""
+
+
+def ask(page: Page, text: str) -> None:
+    page.fill("#query", text)
+    page.press("#query", "Enter")
+    expect(page.locator("#send")).to_be_visible()
+    expect(page.locator("#messages > li").last.locator(".took")).not_to_be_empty()
+
+
+@pytest.fixture
+def relay(start_relay: StartRelay, upstream: FakeUpstream) -> RunningRelay:
+    stream = transcripts.chat_stream(
+        re.findall(r"\S+\s*|\s+", ANSWER),
+        usage={"prompt_tokens": 21, "completion_tokens": 164, "total_tokens": 185},
+    )
+    upstream.answer(
+        Script(body=transcripts.models_body("gpt-4o-mini", "gpt-4o")), path="/v1/models"
+    )
+    headers = [(b"content-type", b"text/event-stream")]
+    upstream.answer(Script(pieces=stream, headers=headers), path="/v1/chat/completions")
+    price = {"model": "*", "prompt_usd": 0.15, "completion_usd": 0.6}
+    return start_relay(upstream_url=upstream.url, prices=[PriceSettings.model_validate(price)])
+
+
+def findings(page: Page) -> list[str]:
+    """What axe-core holds to be serious."""
+    page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished.catch(() => 0)))")
+    violations = Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {[node['html'][:200] for node in one['nodes']]}"
+        for one in violations
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(visit: Visit, relay: RunningRelay, scheme: str) -> None:
+    page = visit(relay.root, color_scheme=scheme)
+    expect(page.locator("#serving")).to_be_visible()
+    assert findings(page) == []
+    ask(page, "How does a hash table work?")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".which")).to_be_visible()
+    assert findings(page) == []
+    for opened in ("Settings", "Keyboard"):
+        page.get_by_role("button", name=opened, exact=True).click()
+        assert findings(page) == []
+        page.keyboard.press("Escape")
+
+
+def test_axe_finds_nothing_serious_on_a_phone(visit: Visit, relay: RunningRelay) -> None:
+    page = visit(relay.root, viewport=PHONE, has_touch=True, is_mobile=True)
+    ask(page, "How does a hash table work?")
+    assert findings(page) == []
+    page.click("#sidebar-toggle")
+    assert findings(page) == []
+
+
+def test_a_phone_shows_all_of_it(visit: Visit, relay: RunningRelay) -> None:
+    page = visit(relay.root, viewport=PHONE, has_touch=True, is_mobile=True)
+    ask(page, "How does a hash table work?")
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    expect(page.locator("#sidebar")).to_be_hidden()
+    page.click("#sidebar-toggle")
+    page.locator("#conversations .open").click()
+    expect(page.locator("#sidebar")).to_be_hidden()
+    for name in ("#sidebar-toggle", "#model", "#serving", "#settings-open", "#send", "#query"):
+        box = page.locator(name).bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= PHONE["width"]
+
+
+def test_everything_is_within_reach_of_the_keyboard(visit: Visit, echo: RunningRelay) -> None:
+    page = visit(echo.root)
+    expect(page.locator("#query")).to_be_focused()
+    page.keyboard.type("one")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("two")
+    expect(page.locator("#query")).to_have_value("one\ntwo")
+    page.keyboard.press("Enter")
+    expect(page.locator("#messages .took").last).not_to_be_empty()
+    expect(page.locator("#query")).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    expect(page.get_by_role("textbox", name="Your question")).to_be_focused()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+k")
+    expect(page.locator("#search")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#conversations .open")).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.locator("#query")).to_be_focused()
+    page.keyboard.press("Control+.")
+    expect(page.locator("#settings")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+/")
+    expect(page.locator("#shortcuts")).to_contain_text("Search the conversations")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Shift+o")
+    expect(page.locator("#empty")).to_be_visible()
+
+
+def test_an_input_methods_enter_sends_nothing(visit: Visit, echo: RunningRelay) -> None:
+    page = visit(echo.root)
+    page.fill("#query", "ni hao")
+    event = {"key": "Enter", "isComposing": True, "bubbles": True}
+    page.dispatch_event("#query", "keydown", event)
+    expect(page.locator("#query")).to_have_value("ni hao")
+    assert page.locator("#messages > li").count() == 0
+
+
+def test_who_listens_hears_of_the_answer_once(visit: Visit, echo: RunningRelay) -> None:
+    page = visit(echo.root)
+    page.evaluate(
+        """() => {
+          window.heard = [];
+          const told = document.getElementById("told");
+          const hear = () => heard.push(told.textContent);
+          new MutationObserver(hear).observe(told, { childList: true });
+        }"""
+    )
+    ask(page, "many words in one answer")
+    assert page.evaluate("heard") == [
+        "An answer is being written.",
+        "The answer is there. many words in one answer",
+    ]
+
+
+def test_it_speaks_chinese(visit: Visit, echo: RunningRelay) -> None:
+    page = visit(echo.root, locale="zh-CN")
+    expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
+    expect(page.locator("#query")).to_have_attribute("placeholder", "问点什么")
+    ask(page, "你好")
+    expect(page.locator(".sender").first).to_have_text("你")
+    expect(page.locator(".took").last).to_contain_text("本地")
+    page.click("#language")
+    expect(page.locator(".sender").first).to_have_text("you")
+    page.reload()
+    expect(page.locator("#query")).to_have_attribute("placeholder", "Ask something")
+
+
+def test_both_languages_have_the_same_words() -> None:
+    text = (Path(__file__).parents[2] / "relay/web/static/chat/words.js").read_text()
+    english, chinese = re.findall(r"= \{\n(.*?)\n\};", text, re.DOTALL)[:2]
+
+    def words(of: str) -> list[tuple[str, list[str]]]:
+        lines = re.findall(r'^  (\w+): "(.*)",$', of, re.MULTILINE)
+        return [(name, sorted(re.findall(r"\{\w+\}", said))) for name, said in lines]
+
+    assert words(english) == words(chinese)
+
+
+def test_a_theme_that_was_chosen_stays(visit: Visit, echo: RunningRelay) -> None:
+    page = visit(echo.root, color_scheme="light")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.get_by_role("button", name="Dark or light").click()
+    dark = page.evaluate(ground)
+    assert dark != light
+    page.reload()
+    assert page.evaluate(ground) == dark
+    page.get_by_role("button", name="Dark or light").click()
+    assert page.evaluate(ground) == light
+    assert page.evaluate("localStorage.getItem('relay-theme')") is None
+
+
+def test_it_is_small_and_asks_no_other_host(visit: Visit, echo: RunningRelay) -> None:
+    page = visit(echo.root)
+    expect(page.locator("#serving")).to_be_visible()
+    loaded = page.evaluate(
+        """() => ["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind))
+          .map(({ name, transferSize }) => [name, transferSize])"""
+    )
+    assert sum(size for _, size in loaded) < LARGEST_BYTES
+    assert all(name.startswith(echo.root) for name, _ in loaded)
+    policy = echo.http.get("/").headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "unsafe" not in policy
+
+
+@pytest.mark.skipif("RELAY_PICTURES" not in os.environ, reason="draws docs/img anew when told to")
+@pytest.mark.parametrize("name", ["chat-light", "chat-dark", "chat-phone"])
+def test_pictures_for_the_documentation(visit: Visit, relay: RunningRelay, name: str) -> None:
+    phone = name == "chat-phone"
+    options = {"viewport": PHONE if phone else {"width": 1180, "height": 760}, "is_mobile": phone}
+    page = visit(relay.root, color_scheme="dark" if name == "chat-dark" else "light", **options)
+    for text in (
+        "Write a polite mail that moves a meeting to Thursday",
+        "What is a context manager for?",
+        "How does a hash table work?",
+    ):
+        if not phone:
+            page.keyboard.press("Control+Shift+o")
+        ask(page, text)
+    page.mouse.move(0, 0)
+    PICTURES.mkdir(exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png")
