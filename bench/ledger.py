@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from relay.stores import LedgerRow, Store, UsageQuery, open_store, prepare
+from relay.stores import LedgerRow, RowQuery, Store, UsageQuery, open_store, prepare
 
 MONTH_S = 30 * 86400
 BEGINS_AT = 1_767_225_600.0  # 2026-01-01T00:00:00Z
@@ -93,6 +93,24 @@ async def report(store: Store) -> None:
         "month of one key by day": UsageQuery(**month, group_by=["day"], key_id="key_000007"),
         "month less odd seconds, by model": UsageQuery(**odd, group_by=["model"]),
     }
+    day = {"begins_at": month["ends_at"] - 86400, "ends_at": month["ends_at"] - 0.5}
+    week = {"begins_at": month["ends_at"] - 7 * 86400, "ends_at": month["ends_at"] - 0.5}
+    for span, stretch, by in (
+        ("day", day, "hour"),
+        ("week", week, "hour"),
+        ("month", month, "day"),
+    ):
+        asked = {**stretch, "percentiles": True}
+        questions |= {
+            f"dashboard, {span} by {by}": UsageQuery(**asked, group_by=[by]),
+            f"dashboard, {span} by key": UsageQuery(**asked, group_by=["key"]),
+            f"dashboard, {span} of one key by {by}": UsageQuery(
+                **asked, group_by=[by], key_id="key_000007"
+            ),
+            f"dashboard, {span} of one model by {by}": UsageQuery(
+                **asked, group_by=[by], model="vendor/model-3"
+            ),
+        }
     for name, question in questions.items():
         times = []
         for _ in range(3):
@@ -107,9 +125,19 @@ async def report(store: Store) -> None:
     began = time.perf_counter()
     await store.spent({f"key_{number:06d}": BEGINS_AT + 1000.5 for number in range(KEYS)})
     print(f"spent of {KEYS} keys since an odd second: {time.perf_counter() - began:.3f} s")
-    began = time.perf_counter()
-    await store.recent(limit=100, key_id="key_000999")
-    print(f"the latest 100 of a rare key: {(time.perf_counter() - began) * 1000:.1f} ms")
+    searches = {
+        "the latest 50": RowQuery(limit=50),
+        "the latest 100 of a rare key": RowQuery(limit=100, key_id="key_000999"),
+        "the latest 50 of a model that failed": RowQuery(
+            limit=50, model="vendor/model-3", status="failed"
+        ),
+        "the latest 50 with a status that is never there": RowQuery(limit=50, status=429),
+    }
+    for name, wanted in searches.items():
+        began = time.perf_counter()
+        page = await store.search(wanted)
+        took_ms = (time.perf_counter() - began) * 1000
+        print(f"{name}: {took_ms:.1f} ms ({len(page.rows)} rows, next {page.next_before})")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"most memory of this process: {peak / 1024:.0f} MB")
 

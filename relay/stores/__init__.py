@@ -6,7 +6,8 @@ Nothing here is awaited by a request: keys are read into memory, rows are writte
                       `-> postgres.py --> postgres_pool.py
 
     protocol.py, records.py              what a store is to others
-    tables.py, sums.py, fitting.py       what is the same in both databases
+    tables.py, sums.py, histograms.py,
+    searching.py, fitting.py             what is the same in both databases
     schema.py, migrations/, upgrade.py   which tables there are, and how they come to be
 """
 
@@ -17,6 +18,8 @@ from relay.stores.records import (
     Bodies,
     KeyRecord,
     LedgerRow,
+    RowPage,
+    RowQuery,
     TeamRecord,
     UsageQuery,
     UsageSum,
@@ -30,6 +33,8 @@ __all__ = [
     "Bodies",
     "KeyRecord",
     "LedgerRow",
+    "RowPage",
+    "RowQuery",
     "Store",
     "StoreUnavailable",
     "Superseded",

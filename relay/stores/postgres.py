@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from relay.stores import tables
+from relay.stores import histograms, tables
 from relay.stores.fitting import fitting
 from relay.stores.postgres_pool import PostgresPool
 from relay.stores.records import (
@@ -21,11 +21,15 @@ from relay.stores.records import (
     Bodies,
     KeyRecord,
     LedgerRow,
+    RowPage,
+    RowQuery,
     TeamRecord,
     UsageQuery,
     UsageSum,
 )
+from relay.stores.searching import search
 from relay.stores.sums import (
+    COLUMNS,
     DAY,
     GROUP_COLUMNS,
     HOUR,
@@ -70,19 +74,37 @@ _VALUES = ", ".join(
     for place, name in zip(_PLACES, tables.LEDGER, strict=True)
 )
 _ADDED = ", ".join(
-    f"sum({OF_ROWS.get(name) or f'coalesce({name}, 0)'})" for name in SUMS[GROUP_COLUMNS:]
+    (
+        *(f"sum({OF_ROWS.get(name) or f'coalesce({name}, 0)'})" for name in SUMS[GROUP_COLUMNS:]),
+        *(
+            f"nullif(count(CASE WHEN {name}_bucket = {number} THEN 1 END), 0)"
+            for name in histograms.MEASURES
+            for number in range(histograms.BUCKETS)
+        ),
+    )
+)
+_BOUNDS = ", ".join(map(repr, histograms.BOUNDS_S))
+_BUCKETS = ", ".join(
+    f"CASE WHEN {histograms.ANSWERED}"
+    f" THEN width_bucket({column}, ARRAY[{_BOUNDS}]::float8[]) END AS {name}_bucket"
+    for name, column in histograms.MEASURES.items()
 )
 
 
 def _add(span: int) -> str:
     """Adds what is new to the sums of a span."""
     table, group = TABLES[span], ", ".join(SUMS[:GROUP_COLUMNS])
-    return f"""INSERT INTO {table} ({", ".join(SUMS)})
+    return f"""INSERT INTO {table} ({", ".join(COLUMNS)})
 SELECT floor(at / {span})::int8 * {span}, key_id, team_id, model_served, upstream, {_ADDED}
-FROM fresh GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+FROM counted GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 ON CONFLICT ({group}) DO UPDATE SET
-{", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in SUMS[GROUP_COLUMNS:])}
+{", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in SUMS[GROUP_COLUMNS:])},
+{", ".join(f"{name} = {_plus(table, name)}" for name in histograms.COLUMNS)}
 """  # noqa: S608 - names of ours
+
+
+def _plus(table: str, name: str) -> str:
+    return f"coalesce({table}.{name} + excluded.{name}, {table}.{name}, excluded.{name})"
 
 
 APPEND = f"""
@@ -92,6 +114,9 @@ WITH fresh AS (
     AS given ({", ".join(f"value{place}" for place in _PLACES)})
     ON CONFLICT (at, request_id) DO NOTHING
     RETURNING *
+),
+counted AS (
+    SELECT *, {_BUCKETS} FROM fresh
 ),
 hours AS (
 {_add(HOUR)})
@@ -135,17 +160,21 @@ class PostgresStore:
         self, *, limit: int, before: float | None = None, key_id: str | None = None
     ) -> list[LedgerRow]:
         """The latest requests, newest first."""
-        arguments: list[Any] = [_or_ever(before), limit]
-        where = "at < $1"
-        if key_id is not None:
-            arguments.append(key_id)
-            where = f"key_id = $3 AND {where}"
-        sql = (
-            f"SELECT {', '.join(tables.LEDGER)} FROM relay_ledger"  # noqa: S608 - names of ours
-            f" WHERE {where} ORDER BY at DESC LIMIT $2"
-        )
+        page = await self.search(RowQuery(limit=limit, before=before, key_id=key_id))
+        return list(page.rows)
+
+    async def search(self, query: RowQuery) -> RowPage:
+        """The latest requests of a kind; by key there is an index."""
         async with self._pool.connection() as connection:
-            return [LedgerRow(*row) for row in await connection.fetch(sql, *arguments)]
+            steps = search(query, await _rows_begin_at(connection))
+            rows: list[tuple[Any, ...]] | None = None
+            while True:
+                try:
+                    sql, arguments = next(steps) if rows is None else steps.send(rows)
+                except StopIteration as done:
+                    found, next_before = done.value
+                    return RowPage(rows=[LedgerRow(*row) for row in found], next_before=next_before)
+                rows = [tuple(row) for row in await connection.fetch(sql, *arguments)]
 
     async def spent(self, since: Mapping[str, float]) -> dict[str, int]:
         """Nano-dollars that each key or team (by id) has spent since its time."""

@@ -8,6 +8,8 @@ from relay.stores.records import (
     Bodies,
     KeyRecord,
     LedgerRow,
+    RowPage,
+    RowQuery,
     TeamRecord,
     UsageQuery,
     UsageSum,
@@ -29,6 +31,10 @@ class Store(Protocol):
         self, *, limit: int, before: float | None = None, key_id: str | None = None
     ) -> list[LedgerRow]:
         """The latest requests, newest first."""
+        ...
+
+    async def search(self, query: RowQuery) -> RowPage:
+        """The latest requests of a kind, newest first; looks at a bounded number of rows."""
         ...
 
     async def spent(self, since: Mapping[str, float]) -> dict[str, int]:

@@ -117,7 +117,10 @@ GroupBy = Literal["key", "team", "model", "upstream", "day", "hour"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageQuery:
-    """Which rows are summed up, `begins_at` (inside) to `ends_at` (outside), and by what."""
+    """Which rows are summed up, `begins_at` (inside) to `ends_at` (outside), and by what.
+
+    `percentiles` asks for the histograms of each group as well.
+    """
 
     begins_at: float
     ends_at: float
@@ -126,13 +129,16 @@ class UsageQuery:
     team_id: str | None = None
     model: str | None = None
     upstream: str | None = None
+    percentiles: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageSum:
     """The sums of one group; `group` names it by the words of `group_by`.
 
-    `unpriced` requests have tokens but no price, so `cost_nano` lacks them.
+    `unpriced` requests have tokens but no price, so `cost_nano` lacks them. `latency` and
+    `first_token` are histograms (see `histograms.py`) of the requests that did not fail; empty
+    where no percentiles were asked for.
     """
 
     group: Mapping[str, str]
@@ -146,3 +152,31 @@ class UsageSum:
     cost_nano: int
     unpriced: int
     duration_s: float
+    latency: Sequence[int] = ()
+    first_token: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowQuery:
+    """Which requests are looked for, the latest first: `limit` of those before a time.
+
+    `model` is the served one. `status` is one of HTTP, or whether the request failed.
+    """
+
+    limit: int
+    before: float | None = None
+    key_id: str | None = None
+    model: str | None = None
+    upstream: str | None = None
+    status: int | Literal["ok", "failed"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowPage:
+    """The requests that were found, and before which time to look for more; None at the end.
+
+    It may be short, or empty, and have a next one: then those that match lie far apart.
+    """
+
+    rows: Sequence[LedgerRow]
+    next_before: float | None

@@ -7,24 +7,29 @@ hands with each, and a busy event loop gives it back only after 5 ms.
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from relay.stores import tables
+from relay.stores import histograms, tables
 from relay.stores.fitting import fitting
 from relay.stores.records import (
     Audit,
     Bodies,
     KeyRecord,
     LedgerRow,
+    RowPage,
+    RowQuery,
     TeamRecord,
     UsageQuery,
     UsageSum,
 )
+from relay.stores.searching import search
 from relay.stores.sqlite_file import SqliteFile
+from relay.stores.sqlite_times import Times
 from relay.stores.sums import (
-    DAY,
+    COLUMNS,
     GROUP_COLUMNS,
     HOUR,
     SUMS,
@@ -38,6 +43,7 @@ from relay.stores.sums import (
     summed,
 )
 from relay.stores.superseded import Superseded
+from relay.stores.unavailable import StoreUnavailable
 
 T = TypeVar("T")
 
@@ -54,11 +60,23 @@ class SqliteStore:
     def __init__(self, path: str) -> None:
         self._file = SqliteFile(path)
         self._reports = SqliteFile(path)
+        self._times = Times()
 
     async def append(self, rows: Sequence[LedgerRow], bodies: Sequence[Bodies] = ()) -> None:
         """Keep rows and what they add to the sums, in one transaction."""
         rows = fitting(rows)
-        await self._write(lambda connection: _append(connection, rows, bodies))
+
+        def work(connection: sqlite3.Connection) -> tuple[bool, Times]:
+            times = Times(_append(connection, rows, bodies))
+            if due := self._times.due(times):
+                _add_times(connection, (self._times, times))
+            return due, times
+
+        def after(done: tuple[bool, Times]) -> None:
+            written, times = done
+            self._times = Times() if written else self._times.plus(times)
+
+        await self._write(work, after)
 
     async def usage(self, query: UsageQuery) -> list[UsageSum]:
         """Sums over the ledger; at most two hours of it are looked at row by row."""
@@ -70,6 +88,9 @@ class SqliteStore:
                 found += connection.execute(_numbered(sql), arguments)
             return merged(query, found)
 
+        if query.percentiles:
+            with suppress(StoreUnavailable):  # the file may be one that can only be read
+                await self._write_times()
         return await self._reports.run(read)
 
     async def recent(
@@ -77,12 +98,26 @@ class SqliteStore:
     ) -> list[LedgerRow]:
         """The latest requests, newest first."""
 
-        def read(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
-            if key_id is None:
-                return _rows(connection, "at < ?", [_or_ever(before)], limit)
-            return _rows_of_key(connection, key_id, _or_ever(before), limit)
+        page = await self.search(RowQuery(limit=limit, before=before, key_id=key_id))
+        return list(page.rows)
 
-        return [tables.ledger_row_of(row) for row in await self._reports.run(read)]
+    async def search(self, query: RowQuery) -> RowPage:
+        """The latest requests of a kind; rows have no index but that of their time."""
+
+        def read(connection: sqlite3.Connection) -> RowPage:
+            steps = search(query, _rows_begin_at(connection))
+            rows: list[tuple[Any, ...]] | None = None
+            while True:
+                try:
+                    sql, arguments = next(steps) if rows is None else steps.send(rows)
+                except StopIteration as done:
+                    found, next_before = done.value
+                    return RowPage(
+                        rows=[tables.ledger_row_of(row) for row in found], next_before=next_before
+                    )
+                rows = _all(connection, _numbered(sql), arguments)
+
+        return await self._reports.run(read)
 
     async def spent(self, since: Mapping[str, float]) -> dict[str, int]:
         """Nano-dollars that each key or team (by id) has spent since its time."""
@@ -169,6 +204,8 @@ class SqliteStore:
 
     async def aclose(self) -> None:
         """Close the file."""
+        with suppress(StoreUnavailable):
+            await self._write_times()
         await self._file.aclose()
         await self._reports.aclose()
 
@@ -189,20 +226,37 @@ class SqliteStore:
     async def _read(self, sql: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
         return await self._file.run(lambda connection: _all(connection, sql, arguments))
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _write(
+        self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], None] | None = None
+    ) -> T:
+        """Do work in a transaction; `after` is told, in the same thread, when it has succeeded."""
+
         def in_transaction(connection: sqlite3.Connection) -> T:
             # A transaction that fails ends with its connection.
             connection.execute("BEGIN IMMEDIATE")
             done = work(connection)
             connection.execute("COMMIT")
+            if after is not None:
+                after(done)
             return done
 
         return await self._file.run(in_transaction)
 
+    async def _write_times(self) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            _add_times(connection, (self._times,))
+
+        def after(_: None) -> None:
+            self._times = Times()
+
+        if self._times:
+            await self._write(work, after)
+
 
 def _append(
     connection: sqlite3.Connection, rows: Sequence[LedgerRow], bodies: Sequence[Bodies]
-) -> None:
+) -> Sequence[LedgerRow]:
+    """Those of the rows that were new."""
     known = "ON CONFLICT (at, request_id) DO NOTHING"
     connection.execute("SAVEPOINT rows")
     new = _insert(connection, "relay_ledger", tables.LEDGER, rows, known)
@@ -215,11 +269,21 @@ def _append(
     for span, sums in summed(rows).items():
         _insert(connection, TABLES[span], SUMS, sums, ADD)
     _insert(connection, "relay_bodies", tables.BODIES, bodies, known)
+    return rows
 
 
-ADD = f"ON CONFLICT ({', '.join(SUMS[:GROUP_COLUMNS])}) DO UPDATE SET " + ", ".join(
-    f"{name} = {name} + excluded.{name}" for name in SUMS[GROUP_COLUMNS:]
+_KNOWN_SUM = f"ON CONFLICT ({', '.join(SUMS[:GROUP_COLUMNS])}) DO UPDATE SET "
+ADD = _KNOWN_SUM + ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS[GROUP_COLUMNS:])
+ADD_TIMES = _KNOWN_SUM + ", ".join(
+    f"{name} = coalesce({name} + excluded.{name}, {name}, excluded.{name})"
+    for name in histograms.COLUMNS
 )
+
+
+def _add_times(connection: sqlite3.Connection, times: Iterable[Times]) -> None:
+    for some in times:
+        for span in TABLES:
+            _insert(connection, TABLES[span], COLUMNS, some.sums(span), ADD_TIMES)
 
 
 def _insert(
@@ -239,43 +303,6 @@ def _insert(
         )
         changed += connection.execute(sql, [value for row in chunk for value in row]).rowcount
     return changed
-
-
-def _rows(
-    connection: sqlite3.Connection, where: str, arguments: Sequence[object], limit: int
-) -> list[tuple[Any, ...]]:
-    sql = (
-        f"SELECT {', '.join(tables.LEDGER)} FROM relay_ledger"  # noqa: S608 - names of ours
-        f" WHERE {where} ORDER BY at DESC LIMIT ?"
-    )
-    return _all(connection, sql, (*arguments, limit))
-
-
-def _rows_of_key(
-    connection: sqlite3.Connection, key_id: str, before: float, limit: int
-) -> list[tuple[Any, ...]]:
-    """Rows have no index by key; the sums tell in which hours there are some."""
-    days = _all(
-        connection,
-        "SELECT DISTINCT begins_at FROM relay_days"
-        " WHERE key_id = ? AND begins_at < ? AND begins_at + ? > ? ORDER BY 1 DESC",
-        (key_id, before, DAY, _rows_begin_at(connection)),
-    )
-    found: list[tuple[Any, ...]] = []
-    for (day,) in days:
-        hours = ", ".join(str(hour) for hour in range(day, day + DAY, HOUR))
-        for (hour,) in _all(
-            connection,
-            f"SELECT DISTINCT begins_at FROM relay_hours"  # noqa: S608 - numbers of ours
-            f" WHERE begins_at IN ({hours}) AND key_id = ? ORDER BY 1 DESC",
-            (key_id,),
-        ):
-            bounds = (hour, min(hour + HOUR, before), key_id)
-            left = limit - len(found)
-            found += _rows(connection, "at >= ? AND at < ? AND key_id = ?", bounds, left)
-            if len(found) >= limit:
-                return found
-    return found
 
 
 def _put(

@@ -138,3 +138,199 @@ INSERT INTO relay_marks (name, value) VALUES ('revision', 0), ('rows_begin_at', 
 
 INSERT INTO relay_version (version_num) VALUES ('0001') RETURNING version_num;
 
+-- Running upgrade 0001 -> 0002
+
+ALTER TABLE relay_hours ADD COLUMN latency_00 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_01 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_02 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_03 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_04 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_05 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_06 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_07 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_08 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_09 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_10 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_11 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_12 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_13 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_14 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_15 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_16 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_17 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_18 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_19 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_20 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_21 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_22 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN latency_23 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_00 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_01 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_02 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_03 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_04 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_05 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_06 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_07 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_08 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_09 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_10 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_11 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_12 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_13 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_14 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_15 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_16 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_17 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_18 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_19 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_20 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_21 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_22 BIGINT;
+
+ALTER TABLE relay_hours ADD COLUMN first_token_23 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_00 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_01 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_02 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_03 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_04 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_05 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_06 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_07 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_08 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_09 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_10 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_11 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_12 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_13 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_14 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_15 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_16 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_17 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_18 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_19 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_20 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_21 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_22 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN latency_23 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_00 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_01 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_02 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_03 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_04 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_05 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_06 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_07 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_08 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_09 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_10 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_11 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_12 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_13 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_14 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_15 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_16 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_17 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_18 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_19 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_20 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_21 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_22 BIGINT;
+
+ALTER TABLE relay_days ADD COLUMN first_token_23 BIGINT;
+
+UPDATE relay_version SET version_num='0002' WHERE relay_version.version_num = '0001';
+

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from relay.stores import histograms
+from relay.stores.histograms import BUCKETS
 from relay.stores.records import GroupBy, LedgerRow, UsageQuery, UsageSum
 
 HOUR = 3600
@@ -38,7 +40,10 @@ SUMS = (
     "unpriced",
     "duration_s",
 )
-"""Their columns."""
+"""Their columns, as far as every question reads them."""
+
+COLUMNS = (*SUMS, *histograms.COLUMNS)
+"""All of them."""
 
 GROUP_COLUMNS = 5
 """The first of them, which say what is summed up; the others are sums."""
@@ -54,6 +59,9 @@ OF_ROWS = {
 _GROUPS = {"key": "key_id", "team": "team_id", "model": "model", "upstream": "upstream"}
 _SPANS = {"day": DAY, "hour": HOUR}
 _SHOWN = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00:00Z"}
+
+_LATENCY = len(SUMS) - GROUP_COLUMNS
+"""Where the first histogram begins among the sums of a group."""
 
 _END_OF_TIME = 2**40
 """Seconds; so that whoever asks until infinity gets whole numbers."""
@@ -137,6 +145,11 @@ def statement(query: UsageQuery, part: Part) -> tuple[str, list[Any]]:
     ]
     casts = [f"CAST({one} AS BIGINT)" for one in sums[:-1]]
     wanted = [*groups, *casts, sums[-1]]
+    if query.percentiles:
+        wanted += [
+            f"count(CASE WHEN {one} THEN 1 END)" if rows else f"CAST(sum({one}) AS BIGINT)"
+            for one in (histograms.conditions() if rows else histograms.COLUMNS)
+        ]
     arguments: list[Any] = [part.begins_at, part.ends_at]
     where = ["at >= $1", "at < $2"]
     if not rows:
@@ -169,12 +182,17 @@ def merged(query: UsageQuery, found: Iterable[Sequence[Any]]) -> list[UsageSum]:
     for row in found:
         group, sums = tuple(row[:width]), row[width:]
         if group in groups:
-            sums = [one + other for one, other in zip(groups[group], sums, strict=True)]
+            # Of a histogram what is zero is None.
+            sums = [
+                (one or 0) + (other or 0) for one, other in zip(groups[group], sums, strict=True)
+            ]
         groups[group] = sums
     return [
         UsageSum(
             group=dict(zip(query.group_by, map(_shown, query.group_by, group), strict=True)),
-            **dict(zip(SUMS[GROUP_COLUMNS:], sums, strict=True)),
+            **dict(zip(SUMS[GROUP_COLUMNS:], sums[:_LATENCY], strict=True)),
+            latency=_counts(sums[_LATENCY : _LATENCY + BUCKETS]),
+            first_token=_counts(sums[_LATENCY + BUCKETS :]),
         )
         for group, sums in sorted(groups.items())
         if sums[0]
@@ -210,6 +228,10 @@ def spent_bounds(since: float, rows_begin_at: float) -> tuple[float, int, int]:
         since = _floor(since, HOUR)
     hour = _ceil(since, HOUR)
     return float(since), hour, _ceil(hour, DAY)
+
+
+def _counts(buckets: Sequence[int | None]) -> tuple[int, ...]:
+    return tuple(count or 0 for count in buckets)
 
 
 def _group(name: GroupBy, part: Part) -> str:

@@ -16,11 +16,13 @@ PARAMETERS = {
     "team": "only of the team with that id",
     "model": "only of that model, as its target calls it",
     "upstream": "only of that target",
+    "percentiles": "true: also p50, p95, p99 of the whole time and of that to the first token",
 }
 PAGE_PARAMETERS = {
     "limit": "how many, up to 1000. Default: 100",
     "before": "only those before that time; `next_before` of the page that came last",
-    "key": PARAMETERS["key"],
+    **{name: PARAMETERS[name] for name in ("key", "model", "upstream")},
+    "status": "ok, failed, or a status of HTTP",
 }
 
 
@@ -36,7 +38,8 @@ def usage_router(store: Store | None) -> APIRouter:
     )
     async def get_usage(request: Request) -> Response:
         """Sums over the ledger. Of requests without a price (`unpriced_requests`) the cost is not
-        in `cost_usd`."""
+        in `cost_usd`. Percentiles are seconds, of requests that did not fail; they are read from
+        histograms, and never off by more than a factor of 1.5."""
         query, kept = read_query(_single(request)), _kept(store)
         sums = await kept.usage(query)
         return JSONResponse(usage_report(query, sums, await key_names(kept, query)))
@@ -48,10 +51,12 @@ def usage_router(store: Store | None) -> APIRouter:
         openapi_extra={"parameters": _documented(PAGE_PARAMETERS)},
     )
     async def get_requests(request: Request) -> Response:
-        """The newest first; what has just ended is there a second later."""
-        limit, before, key_id = read_page(_single(request))
-        rows = await _kept(store).recent(limit=limit, before=before, key_id=key_id)
-        return JSONResponse(requests_report(rows, limit))
+        """The newest first; what has just ended is there a second later.
+
+        A page may be short, even empty, while `next_before` says that there may be more: those that
+        match lie far apart, and each call looks at a bounded number of requests."""
+        query = read_page(_single(request))
+        return JSONResponse(requests_report(await _kept(store).search(query)))
 
     return router
 

@@ -1,11 +1,17 @@
 """What is asked of the ledger, in words; and what it answers."""
 
+import math
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.errors import InvalidRequest
 from relay.ledger import read_page, read_query, requests_report, usage_report
 from relay.ledger.report import read_time
-from relay.stores import UsageSum
+from relay.stores import RowPage, RowQuery, UsageSum
+from relay.stores.histograms import BOUNDS_S, BUCKETS, bucket_of, quantile
 
 NOON = 1_767_614_400.0  # 2026-01-05T12:00:00Z
 DAY = 86400
@@ -58,22 +64,30 @@ def test_groups_and_filters_are_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "param"),
+    ("asked", "param"),
     [
         ({"group_by": "colour"}, "group_by"),
         ({"until": "2026-01-01"}, "until"),
+        ({"percentiles": "yes"}, "percentiles"),
         ({"from": "2026-01-02", "to": "2026-01-02"}, "from"),
     ],
 )
-def test_a_wrong_question_is_refused_by_its_name(given: dict[str, str], param: str) -> None:
+def test_a_wrong_question_is_refused_by_its_name(asked: dict[str, str], param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        read_query(given)
+        read_query(asked)
     assert caught.value.param == param
 
 
 def test_a_page_is_read() -> None:
-    assert read_page({}) == (100, None, None)
-    assert read_page({"limit": "7", "before": "1000", "key": "k"}) == (7, 1000.0, "k")
+    assert read_page({}) == RowQuery(limit=100)
+    asked = {"limit": "7", "before": "1000", "key": "k", "model": "m", "upstream": "u"}
+    wanted = RowQuery(limit=7, before=1000.0, key_id="k", model="m", upstream="u", status=429)
+    assert read_page({**asked, "status": "429"}) == wanted
+    assert read_page({"status": "failed"}).status == "failed"
+    for status in ("bad", "99", "600", "", "٤٠٠", "9" * 5000):
+        with pytest.raises(InvalidRequest) as caught:
+            read_page({"status": status})
+        assert caught.value.param == "status"
     for limit in ("0", "1001", "x", "-1", "", "9" * 5000, "٣"):
         with pytest.raises(InvalidRequest) as caught:
             read_page({"limit": limit})
@@ -129,4 +143,42 @@ def test_a_report_of_nothing_is_zero() -> None:
     report = usage_report(read_query({}, now=NOON), [], {})
     assert report["data"] == []
     assert (report["total"]["requests"], report["total"]["mean_s"]) == (0, 0.0)
-    assert requests_report([], 10) == {"data": [], "next_before": None}
+    assert requests_report(RowPage(rows=[], next_before=None)) == {"data": [], "next_before": None}
+
+
+def histogram(*times: float) -> tuple[int, ...]:
+    counts = [0] * BUCKETS
+    for at in times:
+        counts[bucket_of(at)] += 1
+    return tuple(counts)
+
+
+def test_percentiles_are_of_each_group_and_of_all_together() -> None:
+    query = read_query({"group_by": "key", "percentiles": "true"}, now=NOON)
+    quick = replace(total("a", 3, 0), latency=histogram(1.0, 1.0, 1.0))
+    slow = replace(total("b", 1, 0), latency=histogram(60.0), first_token=histogram(2.0))
+    report = usage_report(query, [quick, slow], {})
+    first, second = report["data"]
+    assert 0.67 < first["latency_s"]["p99"] < 1.5
+    assert first["first_token_s"] == {"p50": None, "p95": None, "p99": None}
+    assert 40 < second["latency_s"]["p50"] < 90
+    assert 0.67 < report["total"]["latency_s"]["p50"] < 1.5
+    assert 40 < report["total"]["latency_s"]["p95"] < 90
+    assert "latency_s" not in usage_report(read_query({}, now=NOON), [quick], {})["total"]
+
+
+@given(
+    st.lists(st.floats(0.014, BOUNDS_S[-1], exclude_max=True), min_size=1, max_size=200),
+    st.sampled_from([0.5, 0.95, 0.99]),
+)
+def test_a_percentile_is_never_off_by_more_than_its_bucket(times: list[float], share: float):
+    wanted = sorted(times)[math.ceil(share * len(times)) - 1]
+    found = quantile(histogram(*times), share)
+    assert found is not None
+    assert wanted / 1.51 <= found <= wanted * 1.51
+
+
+def test_times_out_of_all_bounds_are_counted_at_the_ends() -> None:
+    assert quantile(histogram(0.0), 0.5) == pytest.approx(0.0163, rel=0.01)
+    assert quantile(histogram(1e9), 0.5) == BOUNDS_S[-1]
+    assert quantile([0] * BUCKETS, 0.5) is None

@@ -2,11 +2,13 @@
 
 import asyncio
 import math
+from typing import Any
 
 import pytest
 from ledger_rows import DAY, HOUR, MONDAY, row
 
-from relay.stores import Bodies, Store, UsageQuery, UsageSum, open_store
+from relay.stores import Bodies, RowQuery, Store, UsageQuery, UsageSum, open_store
+from relay.stores.histograms import BOUNDS_S, BUCKETS, bucket_of
 
 ALL_TIME = {"begins_at": 0, "ends_at": math.inf}
 
@@ -106,6 +108,120 @@ class TestRows:
             await other.aclose()
         assert await requests(store, group_by=["hour"]) == 800
         assert await requests(store, group_by=["day"]) == 800
+
+
+class TestSearch:
+    async def found(self, store: Store, **wanted: Any) -> list[float]:
+        page = await store.search(RowQuery(**{"limit": 100, **wanted}))
+        assert page.next_before is None
+        return [one.at - MONDAY for one in page.rows]
+
+    async def test_it_is_by_key_model_upstream_and_status(self, store: Store):
+        await store.append(
+            [
+                row(MONDAY, key_id="a", model_served="m1"),
+                row(MONDAY + HOUR, key_id="a", model_served="m2", upstream="azure"),
+                row(MONDAY + DAY, key_id="b", model_served="m2", status=429, error="limit"),
+                row(MONDAY + DAY + 1, key_id="a", model_served="m2", error="upstream_protocol"),
+            ]
+        )
+        assert await self.found(store, key_id="a") == [DAY + 1, HOUR, 0]
+        assert await self.found(store, model="m2") == [DAY + 1, DAY, HOUR]
+        assert await self.found(store, model="m2", key_id="a", upstream="openai") == [DAY + 1]
+        assert await self.found(store, status="failed") == [DAY + 1, DAY]
+        assert await self.found(store, status="ok") == [HOUR, 0]
+        assert await self.found(store, status=429) == [DAY]
+        assert await self.found(store, status=200, before=MONDAY + DAY) == [HOUR, 0]
+        assert await self.found(store, status=503) == []
+        assert await self.found(store, model="gpt", status="failed") == []
+
+    async def test_a_full_page_says_where_the_next_one_begins(self, store: Store):
+        await store.append(
+            [row(MONDAY + 600 * step, model_served=f"m{step % 3}") for step in range(90)]
+        )
+        times, before = [], None
+        while True:
+            page = await store.search(RowQuery(limit=7, model="m1", before=before))
+            times += [one.at for one in page.rows]
+            if (before := page.next_before) is None:
+                break
+        assert times == [MONDAY + 600 * step for step in range(88, 0, -3)]
+
+    @pytest.mark.parametrize(("name", "most"), [("MOST_ROWS", 25), ("MOST_HOURS", 2)])
+    async def test_a_page_ends_when_enough_was_looked_at(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch, name: str, most: int
+    ):
+        monkeypatch.setattr(f"relay.stores.searching.{name}", most)
+        await store.append([row(MONDAY + 300 * step) for step in range(100)])
+        await store.append([row(MONDAY + 1 + HOUR * step, status=500) for step in range(8)])
+        await store.append([row(MONDAY + 2, status=404)])
+        pages, before = [], None
+        while True:
+            page = await store.search(RowQuery(limit=10, status=404, before=before))
+            pages.append([one.at - MONDAY for one in page.rows])
+            if (before := page.next_before) is None:
+                break
+        assert [at for times in pages for at in times] == [2.0]
+        assert len(pages) > 3
+        assert len(pages) < 10
+
+
+class TestTimes:
+    async def test_they_are_counted_of_what_was_answered(self, store: Store):
+        await store.append(
+            [
+                row(1, duration_s=1.0, first_token_s=0.1),
+                row(2, duration_s=1.0, first_token_s=None),
+                row(3, duration_s=50.0, first_token_s=20.0, status=502),
+                row(4, duration_s=50.0, first_token_s=20.0, error="upstream_protocol"),
+            ]
+        )
+        for bounds in ((0, math.inf), (0.5, 3000)):  # by sums, by rows
+            (one,) = await store.usage(query(*bounds, percentiles=True))
+            assert (sum(one.latency), sum(one.first_token)) == (2, 1)
+            assert one.latency[bucket_of(1.0)] == 2
+            assert one.first_token[bucket_of(0.1)] == 1
+        (one,) = await store.usage(query())
+        assert (one.latency, one.first_token) == ((), ())
+
+    async def test_sums_and_rows_agree_at_every_bound(self, store: Store):
+        times = [at for bound in BOUNDS_S for at in (bound, math.nextafter(bound, 0))]
+        times += [0.0, 1e6]
+        await store.append(
+            [row(number, duration_s=at, first_token_s=at) for number, at in enumerate(times)]
+        )
+        (by_sums,) = await store.usage(query(percentiles=True))
+        (by_rows,) = await store.usage(query(-1, 3000, percentiles=True))
+        assert by_sums.latency == by_sums.first_token == by_rows.latency == by_rows.first_token
+        wanted = [0] * BUCKETS
+        for at in times:
+            wanted[bucket_of(at)] += 1
+        assert by_rows.latency == tuple(wanted)
+
+    async def test_any_number_of_groups_and_batches_is_counted_once(self, store: Store):
+        batches = [
+            [
+                row(MONDAY + HOUR * (number % 30) + number + batch * 100, key_id=f"k{number}")
+                for number in range(90)
+            ]
+            for batch in range(3)
+        ]
+        for batch in (*batches, batches[0], batches[1]):
+            await store.append(batch)
+        for by, groups in (("day", 2), ("hour", 30), ("key", 90), ("model", 1)):
+            found = await store.usage(query(group_by=[by], percentiles=True))
+            assert len(found) == groups
+            assert sum(sum(one.latency) for one in found) == 270
+            assert sum(sum(one.first_token) for one in found) == 270
+
+    async def test_they_are_there_for_others_when_the_store_was_closed(
+        self, store: Store, store_url: str
+    ):
+        other = open_store(store_url)
+        await other.append([row(MONDAY + step, key_id=f"k{step}") for step in range(50)])
+        await other.aclose()
+        (one,) = await store.usage(query(percentiles=True))
+        assert sum(one.latency) == 50
 
 
 class TestOddRows:

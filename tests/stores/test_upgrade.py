@@ -9,8 +9,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 from alembic.script import ScriptDirectory
+from ledger_rows import row
 
-from relay.stores import StoreUnavailable, open_store, prepare, schema, upgrade
+from relay.stores import StoreUnavailable, UsageQuery, open_store, prepare, schema, upgrade
 from relay.stores.migrations import __file__ as migrations
 from relay.stores.sqlite_file import run_script
 from relay.stores.url import parse_store_url
@@ -20,7 +21,7 @@ OLD = "0000"
 
 FROM_OLD = (
     "CREATE TABLE relay_new (id INTEGER);",
-    "UPDATE relay_version SET version_num = '0001' WHERE version_num = '0000';",
+    f"UPDATE relay_version SET version_num = '{schema.KNOWN[-1]}' WHERE version_num = '0000';",
 )
 
 
@@ -180,3 +181,35 @@ async def test_a_file_that_is_no_database_is_named(tmp_path: Path):
     path.write_text("not a database, but long enough to be looked at as one\n" * 20)
     with pytest.raises(StoreUnavailable, match=r"notes.txt is something else than an SQLite"):
         await prepare(f"sqlite:///{path}")
+
+
+FIRST_ONLY = "-- Running upgrade 0001 -> 0002"
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_what_the_first_version_kept_is_there_and_can_be_added_to(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+):
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    if kind == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    old = schema.current_tables("sqlite" if kind == "sqlite" else "postgres").split(FIRST_ONLY)[0]
+    kept = "'k', '', 'gpt-1', 'openai', 7, 1, 0, 0, 0, 0, 0, 5, 0, 9.5"
+    old += (
+        f"INSERT INTO relay_hours VALUES (3600, {kept}); INSERT INTO relay_days VALUES (0, {kept});"
+    )
+    if kind == "sqlite":
+        connection = sqlite3.connect(tmp_path / "old.db")
+        connection.executescript(old)
+        connection.close()
+    else:
+        await execute(url, old)
+    assert await prepare(url) == "older"
+    store = open_store(url)
+    await store.append([row(3601, key_id="k")])
+    for by in ("hour", "day"):
+        (one,) = await store.usage(
+            UsageQuery(begins_at=0, ends_at=1e9, group_by=[by], percentiles=True)
+        )
+        assert (one.requests, one.errors, sum(one.latency)) == (8, 1, 1)
+    await store.aclose()

@@ -68,6 +68,23 @@ def test_requests_are_listed_page_by_page(relay: RunningRelay) -> None:
     assert CLIENT_KEY not in str(first)
 
 
+def test_requests_are_found_by_key_model_upstream_and_status(relay: RunningRelay) -> None:
+    assert [one["status"] for one in get(relay, "requests", status="failed")["data"]] == [400]
+    key = get(relay, "requests")["data"][0]["key_id"]
+    found = get(relay, "requests", model="gpt-1", status="ok", upstream="upstream", key=key)
+    assert [one["model_served"] for one in found["data"]] == ["gpt-1", "gpt-1"]
+    assert get(relay, "requests", status="429")["data"] == []
+
+
+def test_percentiles_are_told_when_they_are_asked_for(relay: RunningRelay) -> None:
+    report = get(relay, "usage", group_by="hour,model", percentiles="true")
+    lines = {line["model"]: line["latency_s"] for line in report["data"]}
+    assert 0 < lines["gpt-1"]["p50"] <= lines["gpt-1"]["p99"] < 60
+    assert lines[""] == {"p50": None, "p95": None, "p99": None}
+    assert 0 < report["total"]["latency_s"]["p95"] < 60
+    assert "latency_s" not in get(relay, "usage")["total"]
+
+
 @pytest.mark.parametrize(
     ("path", "params", "param"),
     [
@@ -75,7 +92,10 @@ def test_requests_are_listed_page_by_page(relay: RunningRelay) -> None:
         ("usage", {"from": "yesterday"}, "from"),
         ("usage", {"form": "2026-01-01"}, "form"),
         ("usage", [("to", "1"), ("to", "2")], "to"),
+        ("usage", {"percentiles": "1"}, "percentiles"),
         ("requests", {"limit": "many"}, "limit"),
+        ("requests", {"status": "bad"}, "status"),
+        ("requests", {"team": "t"}, "team"),
     ],
 )
 def test_a_wrong_question_is_refused_by_its_name(
