@@ -283,7 +283,15 @@ class Built:
         longest_s = settings.longest_token_s
         app.include_router(client_secrets_router(keyring, self.presence, longest_s=longest_s))
         app.include_router(cost_router(self.router, self.prices, self.presence))
-        app.include_router(pages_router(self.state, lambda: self.router.serving, self.local_states))
+        administered = settings.admin_key is not None
+        app.include_router(
+            pages_router(
+                self.state,
+                lambda: self.router.serving,
+                self.local_states,
+                administered=administered,
+            )
+        )
         if settings.admin_key is not None:
             acts = Acts(self.presence, self._store)
             app.include_router(admin_router(self.switch, acts))

@@ -24,7 +24,7 @@ from relay.web.presence import ClientLeft
 from relay.web.replies import Visit, awaited
 from relay.web.users import Users
 
-OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
+OPEN = frozenset({"/", "/dashboard", "/healthz", "/readyz", "/docs", "/openapi.json"})
 OPEN_PREFIXES = ("/static/",)
 """What needs no client's key: the page and its files, the probes, the documentation; and the admin
 API, which asks for a key of its own."""

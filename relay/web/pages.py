@@ -1,4 +1,4 @@
-"""What has a face or a pulse: the chat page, the documentation, their files, the probes."""
+"""What has a face or a pulse: chat page, dashboard, documentation, their files, the probes."""
 
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -51,16 +51,24 @@ def pages_router(
     state: Callable[[], str],
     serving: Callable[[], str],
     models: Callable[[], Mapping[str, str]],
+    *,
+    administered: bool = False,
 ) -> APIRouter:
     """The page and the probes; `state` is `ready`, or what is missing, `serving` the side.
 
-    `models` tells how the local ones do, where they serve.
+    `models` tells how the local ones do, where they serve. The dashboard needs the admin API: if
+    it is not `administered`, a page says how to switch that on.
     """
     router = APIRouter()
 
     @router.get("/", include_in_schema=False)
     async def page() -> Response:
         return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
+
+    @router.get("/dashboard", include_in_schema=False)
+    async def dashboard() -> Response:
+        name = "dashboard.html" if administered else "dashboard-off.html"
+        return FileResponse(STATIC / name, headers=PAGE_HEADERS)
 
     @router.get("/docs", include_in_schema=False)
     async def docs() -> Response:

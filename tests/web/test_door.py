@@ -55,7 +55,9 @@ def test_anything_else_is_401_in_the_envelope(
         assert KEYS[0] not in answer.text
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/docs", "/static/chat.js"])
+@pytest.mark.parametrize(
+    "path", ["/", "/healthz", "/readyz", "/docs", "/dashboard", "/static/chat.js"]
+)
 def test_the_page_the_probes_and_the_documentation_need_no_key(
     guarded: RunningRelay, path: str
 ) -> None:
