@@ -145,10 +145,11 @@ FOUND = """() => {
 
 
 def test_hostile_answers_are_only_text(page: Page) -> None:
-    for text in (*HOSTILE, "\n\n".join(HOSTILE)):
-        page.fill("#query", text)
-        page.press("#query", "Enter")
-        expect(page.locator("#send")).to_be_visible()
+    for text in HOSTILE:
+        shown(page, text)
+    page.fill("#query", "\n\n".join(HOSTILE))
+    page.press("#query", "Enter")
+    expect(page.locator("#messages .assistant .took")).not_to_be_empty()
     for link in page.locator("#messages a").all()[:6]:
         link.hover()
     hit, wrong, hrefs = page.evaluate(FOUND)
@@ -156,7 +157,6 @@ def test_hostile_answers_are_only_text(page: Page) -> None:
     assert wrong == []
     assert hrefs
     assert all(href.startswith(("https://", "http://", "mailto:")) for href in hrefs)
-    assert page.evaluate("document.querySelectorAll('#messages .assistant').length") == 34
 
 
 BOMBS: dict[str, Any] = {

@@ -338,6 +338,7 @@ def test_conversations_are_found_renamed_and_deleted(visit: Visit, echo: Running
     expect(titles).to_have_text(["about cats"])
     page.keyboard.press("Enter")
     expect(bodies(page)).to_have_text(["about cats", "about cats"])
+    page.hover("#conversations li")
     button(page, "Rename").click()
     page.get_by_role("textbox", name="Name of the conversation").fill("felines")
     page.keyboard.press("Enter")
