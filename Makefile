@@ -6,6 +6,10 @@
 
 SHELL := /bin/sh
 BIN := .venv/bin
+
+# A machine that keeps no bytecode would compile every library once a process; tests start thousands.
+unexport PYTHONDONTWRITEBYTECODE
+
 LOCKS := requirements/run.txt requirements/smollm2.txt
 
 run: .venv/run.stamp ## install what is missing and start relay on http://127.0.0.1:8000 (ARGS="--port 9000")

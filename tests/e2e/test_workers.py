@@ -70,7 +70,7 @@ def workers(relay: "subprocess.Popen[str]") -> set[int]:
 
 
 def model_processes(relay: "subprocess.Popen[str]") -> set[int]:
-    """Those that have a local model: children that hold a unix listener."""
+    """Those that have a local model: children that hold a unix listener for it."""
     return {pid for pid in children(relay) if listeners("unix") & sockets(pid)}
 
 
@@ -89,11 +89,13 @@ def children(relay: "subprocess.Popen[str]") -> set[int]:
 
 
 def listeners(kind: str) -> set[str]:
-    """The inodes of this machine's listening sockets."""
+    """Inodes of this machine's listening sockets, less those where workers ask each other."""
     lines = [line.split() for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]]
     if kind == "tcp":
         return {fields[9] for fields in lines if fields[3] == "0A"}
-    return {fields[6] for fields in lines if fields[3] == "00010000"}
+    return {
+        fields[6] for fields in lines if fields[3] == "00010000" and "/resume-" not in fields[-1]
+    }
 
 
 def sockets(pid: int) -> set[str]:
