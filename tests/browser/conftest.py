@@ -16,6 +16,7 @@ from playwright.sync_api import (
     ConsoleMessage,
     Page,
     Request,
+    expect,
     sync_playwright,
 )
 
@@ -29,6 +30,11 @@ FLAGS = [
     "--disable-sync",
 ]
 SCREENSHOTS = Path(__file__).parent / "screenshots"
+
+PATIENCE_MS = 30_000
+"""On a machine that has other work."""
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +79,7 @@ def visit(browser: Browser) -> Iterator[Visit]:
         options = {"viewport": {"width": 1180, "height": 760}, "locale": "en-GB"} | options
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
-        page.set_default_timeout(8000)
+        page.set_default_timeout(PATIENCE_MS)
         host = address.split("/")[2]
 
         def hear(line: ConsoleMessage) -> None:

@@ -384,8 +384,9 @@ def test_conversations_go_out_to_a_file_and_come_back(
     expect(other.locator(".notice.bad")).to_contain_text("no conversations")
 
 
+@pytest.mark.parametrize("back_first", [False, True])
 def test_an_answer_goes_on_while_another_conversation_is_looked_at(
-    visit: Visit, relay: RunningRelay, upstream: FakeUpstream
+    visit: Visit, relay: RunningRelay, upstream: FakeUpstream, back_first: bool
 ) -> None:
     gate = Gate()
     pieces = transcripts.chat_stream(["slow", " answer"])
@@ -398,8 +399,12 @@ def test_an_answer_goes_on_while_another_conversation_is_looked_at(
     button(page, "New conversation").first.click()
     ask(page, "short")
     answered(page, "short")
-    gate.open()
+    if not back_first:
+        gate.open()
     page.locator("#conversations .open", has_text="long").click()
+    if back_first:
+        expect(last(page).locator(".body")).to_have_text("slow")
+        gate.open()
     answered(page, "slow answer")
 
 

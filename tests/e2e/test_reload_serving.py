@@ -14,6 +14,7 @@ import transcripts
 from fake_script import Gate, Script
 from fake_upstream import FakeUpstream
 from running import chat, process
+from waiting import until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -311,7 +312,7 @@ def test_fifty_reloads_leave_no_connection_and_no_descriptor(
             away = other if number % 2 else one
             away.wait_for(lambda away=away: not away.open_connections)
             counts.append(descriptors(relay))
-        assert counts[-1] <= counts[1]
+        until(lambda: descriptors(relay) <= counts[1])  # the last client's may be open still
 
 
 def test_a_signal_before_it_serves_ends_nothing(tmp_path: Path) -> None:
