@@ -1,7 +1,7 @@
 # `make run` and `make test` are all that is ever typed; the rest is for those who change relay.
 
 .DEFAULT_GOAL := help
-.PHONY: run test test-transformers bench check lock format clean help chromium nginx
+.PHONY: run test coverage test-transformers bench check lock format clean help chromium nginx
 .DELETE_ON_ERROR:
 
 SHELL := /bin/sh
@@ -10,13 +10,17 @@ BIN := .venv/bin
 # A machine that keeps no bytecode would compile every library once a process; tests start thousands.
 unexport PYTHONDONTWRITEBYTECODE
 
+AT_ONCE := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 LOCKS := requirements/run.txt requirements/smollm2.txt
 
 run: .venv/run.stamp ## install what is missing and start relay on http://127.0.0.1:8000 (ARGS="--port 9000")
 	@exec $(BIN)/relay serve $(ARGS)
 
-test: .venv/test.stamp chromium nginx ## install what the tests need and run them all (ARGS="tests/test_layers.py --no-cov")
-	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=95 $(ARGS)
+test: .venv/test.stamp chromium nginx ## install what the tests need and run them all (ARGS=tests/test_layers.py)
+	@$(BIN)/python -m pytest $(AT_ONCE) $(ARGS)
+
+coverage: .venv/test.stamp chromium nginx ## the same, and which branches of relay/ they take; twice as long
+	@$(BIN)/python -m pytest $(AT_ONCE) --cov --cov-report=term --cov-fail-under=95 $(ARGS)
 
 test-transformers: .venv/transformers.stamp ## the tests of what needs torch, which `make test` leaves out
 	@$(BIN)/python -m pytest tests/hf --cov --cov-config=tests/hf/coverage.ini --cov-report=term --cov-fail-under=95 $(ARGS)

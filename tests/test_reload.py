@@ -100,8 +100,9 @@ def test_an_open_socket_keeps_nothing_of_the_configuration_it_began_with(
         (folder / "relay.toml").write_text("retries = 5")
         assert "retries" in reload(relay).json()["changed"]
         for _ in range(100):  # what is left of the reload's own request goes with the next ones
-            relay.http.get("/healthz")
-            gc.collect()
+            if old() is not None:
+                relay.http.get("/healthz")
+                gc.collect()
         assert old() is None
 
 

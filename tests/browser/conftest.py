@@ -83,7 +83,9 @@ def visit(browser: Browser) -> Iterator[Visit]:
         host = address.split("/")[2]
 
         def hear(line: ConsoleMessage) -> None:
-            if line.type == "error" and not (refused and "Failed to load" in line.text):
+            stopped = "ERR_CONNECTION_REFUSED" in line.text  # the test's relay, before its page
+            failed = refused and "Failed to load" in line.text
+            if line.type == "error" and not (failed or stopped):
                 faults.append(line.text)
 
         def see(request: Request) -> None:
