@@ -97,6 +97,8 @@ def visit(browser: Browser) -> Iterator[Visit]:
         page.on("request", see)
         page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
         page.goto(address)
+        # Whoever types before its scripts are there is not heard.
+        expect(page.locator("#chat[aria-busy=true]")).to_have_count(0)
         return page
 
     yield open_page

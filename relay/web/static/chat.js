@@ -60,6 +60,7 @@ class Chat {
     this.short = await this.shelf.list();
     const loading = this.models.load();
     await this.open(location.hash.slice(1));
+    find("chat").removeAttribute("aria-busy"); // from here on Enter sends
     const error = await loading;
     if (error && error.status !== 401) notice(error.message || say("unreachable"), true);
   }
