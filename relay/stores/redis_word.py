@@ -31,6 +31,13 @@ class RedisWord:
         except (RedisError, OSError) as exc:
             raise _away(exc) from exc
 
+    async def begin(self, word: str) -> bool:
+        """Put it there unless there is one; whether it was put. Raises: StoreUnavailable."""
+        try:
+            return bool(await self._redis.set(self._key, word, nx=True))
+        except (RedisError, OSError) as exc:
+            raise _away(exc) from exc
+
     async def aclose(self) -> None:
         """Close the connection."""
         await self._redis.aclose()

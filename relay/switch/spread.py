@@ -2,6 +2,7 @@
 
     the word is another than before    it goes into the file, which the workers follow
     the file is another than before    it becomes the word
+    there is no word                   the first file with a mode becomes it
 
 So whoever sets the mode needs no Redis, and while that is away each machine goes by its own file.
 """
@@ -27,6 +28,7 @@ class Word(Protocol):
 
     async def get(self) -> str | None: ...
     async def set(self, word: str, /) -> None: ...
+    async def begin(self, word: str, /) -> bool: ...
     async def aclose(self) -> None: ...
 
 
@@ -65,7 +67,11 @@ class Spread:
                     return
                 self._here = NONE if mode is None else mode
             self._agreed = there
-        elif there is None or self._here != self._agreed:
+        elif there is None and self._agreed in (None, self._here):
+            # Several may find no word at once: one that has no mode leaves it to those that have.
+            if self._here == NONE or await self._word.begin(self._here):
+                self._agreed = self._here
+        elif self._here != self._agreed:
             await self._word.set(self._here)
             self._agreed = self._here
 

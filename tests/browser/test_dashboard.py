@@ -10,7 +10,7 @@ import ledger_file
 import pytest
 from dashboard_seed import HOSTILE, seed
 from fake_upstream import FakeUpstream
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 from running import RunningRelay, StartRelay
 
 KEY = "ak-browser-0123456789"
@@ -230,6 +230,23 @@ def test_a_key_is_made_changed_rotated_and_revoked(relay: RunningRelay, open_pag
     page.goto(f"{relay.root}/dashboard#audit")
     for act in ("key.create", "key.update", "key.rotate", "key.revoke"):
         expect(page.locator("#audit-list")).to_contain_text(act)
+
+
+def test_a_key_can_be_made_before_the_list_is_there(relay: RunningRelay, open_page: Open) -> None:
+    page = open_page(relay.root, "#audit")
+    expect(page.locator("html")).to_have_attribute("data-ready", "")
+    held: list[Route] = []
+    page.route("**/admin/keys?*", lambda route: held.append(route))  # noqa: PLW0108  a method of C takes no mark of Playwright
+    page.goto(f"{relay.root}/dashboard#keys")
+    page.click("#keys-new")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Team").select_option("Search")
+    held[0].continue_()
+    page.unroute_all()
+    dialog.get_by_label("Name").fill("early")
+    dialog.get_by_role("button", name="Make it").click()
+    dialog.get_by_role("button", name="Close").click()
+    expect(page.locator("#keys-list tr", has_text="early")).to_contain_text("Search")
 
 
 def answers(relay: RunningRelay, key: str) -> int:

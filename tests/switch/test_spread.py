@@ -63,6 +63,43 @@ async def test_one_that_comes_later_takes_what_holds(replicas: tuple[Replica, Re
     assert there.mode == "local"
 
 
+@pytest.mark.parametrize("first", ["here", "there"])
+async def test_two_that_find_no_word_at_once_lose_none(
+    replicas: tuple[Replica, Replica], redis_server: RedisServer, tmp_path: Path, first: str
+) -> None:
+    here, there = replicas
+    there.file.write("remote")
+
+    class Slow(RedisWord):
+        """A word whose readers have all read before any of them writes."""
+
+        async def get(self) -> str | None:
+            word = await super().get()
+            await both.wait()
+            return word
+
+    both = asyncio.Barrier(2)
+    spreads = [
+        Spread(replica.file, Slow(redis_server.url, f"{tmp_path}"))
+        for replica in (replicas if first == "here" else replicas[::-1])
+    ]
+    for _ in range(3):
+        await asyncio.gather(*(spread.agree() for spread in spreads))
+    assert (here.mode, there.mode) == ("remote", "remote")
+    for spread in spreads:
+        await spread.aclose()
+
+
+async def test_the_first_mode_holds_when_two_begin_with_different_ones(
+    replicas: tuple[Replica, Replica],
+) -> None:
+    here, there = replicas
+    here.file.write("local")
+    there.file.write("remote")
+    await meet(here, there)
+    assert (here.mode, there.mode) == ("local", "local")
+
+
 async def test_what_no_mode_is_called_is_none(
     replicas: tuple[Replica, Replica], redis_server: RedisServer, tmp_path: Path
 ) -> None:
@@ -92,7 +129,7 @@ async def test_the_word_is_spread_again_when_redis_has_lost_it(
 
 async def test_a_redis_that_is_not_there_is_said_without_its_password(tmp_path: Path) -> None:
     word = RedisWord("redis://:canary@127.0.0.1:1/0", "key")
-    for attempt in (word.get(), word.set("local")):
+    for attempt in (word.get(), word.set("local"), word.begin("local")):
         with pytest.raises(StoreUnavailable) as caught:
             await attempt
         assert "canary" not in str(caught.value)
@@ -123,6 +160,9 @@ async def test_it_goes_on_while_redis_is_away(tmp_path: Path, redis_server: Redi
 
         async def set(self, word: str) -> None:
             await self.word.set(word)
+
+        async def begin(self, word: str) -> bool:
+            return await self.word.begin(word)
 
         async def aclose(self) -> None:
             await self.word.aclose()

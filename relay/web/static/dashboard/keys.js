@@ -17,7 +17,10 @@ let first = 0;
 export function startKeys() {
   find("keys-search").addEventListener("input", again);
   find("keys-state").addEventListener("change", again);
-  find("keys-new").addEventListener("click", async () => (await askKey(null, teams)) && showKeys());
+  find("keys-new").addEventListener("click", async () => {
+    const groups = await ask("teams"); // the list may not be there yet, nor know the newest
+    if (await askKey(null, groups.data)) await showKeys();
+  });
 }
 
 /** Ask for all of them: a name is looked for here. */
