@@ -27,12 +27,10 @@ class Guard:
             OriginNotAllowed: it comes from no page, or from another one.
             AddressNotAllowed: it comes from elsewhere, or it cannot be told.
         """
-        if self._origins:
-            origin = next((value for name, value in headers if name == b"origin"), None)
-            if origin is None or not self.allows_origin(origin):
-                raise OriginNotAllowed(
-                    "This key may only be used by web pages of the origins that it names."
-                )
+        if self._origins and not any(map(self.allows_origin, _origins(headers))):
+            raise OriginNotAllowed(
+                "This key may only be used by web pages of the origins that it names."
+            )
         if self._networks and not self._allows_address(peer):
             raise AddressNotAllowed("This key may not be used from this address.")
 
@@ -52,6 +50,16 @@ class Guard:
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped  # so a socket for both kinds shows IPv4
         return all(any(address in one for one in networks) for networks in self._networks)
+
+
+def _origins(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    """What the page may be: browsers name it, but for what a page reads from its own host."""
+    said = dict(reversed([*headers]))
+    if (origin := said.get(b"origin")) is not None:
+        return [origin]
+    if said.get(b"sec-fetch-site") == b"same-origin" and b"host" in said:
+        return [b"http://" + said[b"host"], b"https://" + said[b"host"]]
+    return []
 
 
 def guard_of(origins: Sequence[str] | None, networks: Sequence[str] | None) -> Guard | None:

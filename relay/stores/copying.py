@@ -18,7 +18,7 @@ from relay.stores import tables
 from relay.stores.opening import check_driver
 from relay.stores.schema import KNOWN, UNFINISHED, refusal, state_of
 from relay.stores.sqlite_tables import SqliteTables
-from relay.stores.sums import COLUMNS, GROUP_COLUMNS, SUMS
+from relay.stores.sums import COLUMNS, GROUP_COLUMNS, ROLL_UPS, SUMS
 from relay.stores.unavailable import StoreUnavailable
 from relay.stores.upgrade import prepare
 from relay.stores.url import StoreUrl, parse_store_url
@@ -45,8 +45,7 @@ TABLES = (
     Table("relay_acts", tables.ACTS, ("at", "id")),
     Table("relay_ledger", tables.LEDGER, ("at", "request_id")),
     Table("relay_bodies", tables.BODIES, ("at", "request_id"), page=10),  # of megabytes each
-    Table("relay_hours", COLUMNS, SUMS[:GROUP_COLUMNS], changes=True),
-    Table("relay_days", COLUMNS, SUMS[:GROUP_COLUMNS], changes=True),
+    *(Table(roll_up.table, COLUMNS, SUMS[:GROUP_COLUMNS], changes=True) for roll_up in ROLL_UPS),
     Table("relay_marks", ("name", "value"), ("name",), changes=True),
 )
 

@@ -30,12 +30,14 @@ from relay.stores.records import (
 from relay.stores.searching import search
 from relay.stores.sums import (
     COLUMNS,
-    DAY,
+    DAYS,
     GROUP_COLUMNS,
     HOUR,
+    HOURS,
     OF_ROWS,
     SUMS,
-    TABLES,
+    TOTALS,
+    RollUp,
     merged,
     parts,
     spent_bounds,
@@ -91,11 +93,12 @@ _BUCKETS = ", ".join(
 )
 
 
-def _add(span: int) -> str:
-    """Adds what is new to the sums of a span."""
-    table, group = TABLES[span], ", ".join(SUMS[:GROUP_COLUMNS])
+def _add(to: RollUp) -> str:
+    """Adds what is new to its sums."""
+    table, group = to.table, ", ".join(SUMS[:GROUP_COLUMNS])
+    who = "key_id, team_id" if to.by_key else "''::text, ''::text"
     return f"""INSERT INTO {table} ({", ".join(COLUMNS)})
-SELECT floor(at / {span})::int8 * {span}, key_id, team_id, model_served, upstream, {_ADDED}
+SELECT floor(at / {to.span})::int8 * {to.span}, {who}, model_served, upstream, {_ADDED}
 FROM counted GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 ON CONFLICT ({group}) DO UPDATE SET
 {", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in SUMS[GROUP_COLUMNS:])},
@@ -119,8 +122,10 @@ counted AS (
     SELECT *, {_BUCKETS} FROM fresh
 ),
 hours AS (
-{_add(HOUR)})
-{_add(DAY)}
+{_add(HOURS)}),
+totals AS (
+{_add(TOTALS)})
+{_add(DAYS)}
 """  # noqa: S608 - names of ours
 
 ADD_BODIES = f"""

@@ -32,8 +32,8 @@ from relay.stores.sums import (
     COLUMNS,
     GROUP_COLUMNS,
     HOUR,
+    ROLL_UPS,
     SUMS,
-    TABLES,
     chunks,
     merged,
     parts,
@@ -266,8 +266,8 @@ def _append(
             row for row in rows if _insert(connection, "relay_ledger", tables.LEDGER, [row], known)
         ]
     connection.execute("RELEASE rows")
-    for span, sums in summed(rows).items():
-        _insert(connection, TABLES[span], SUMS, sums, ADD)
+    for roll_up, sums in summed(rows).items():
+        _insert(connection, roll_up.table, SUMS, sums, ADD)
     _insert(connection, "relay_bodies", tables.BODIES, bodies, known)
     return rows
 
@@ -282,8 +282,8 @@ ADD_TIMES = _KNOWN_SUM + ", ".join(
 
 def _add_times(connection: sqlite3.Connection, times: Iterable[Times]) -> None:
     for some in times:
-        for span in TABLES:
-            _insert(connection, TABLES[span], COLUMNS, some.sums(span), ADD_TIMES)
+        for roll_up in ROLL_UPS:
+            _insert(connection, roll_up.table, COLUMNS, some.sums(roll_up), ADD_TIMES)
 
 
 def _insert(

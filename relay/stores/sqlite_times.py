@@ -1,8 +1,8 @@
 """Histograms that wait to be written to an SQLite file.
 
-Adding to one changes up to 48 columns, in the sum of an hour and in that of a day: 80 us of CPU, as
-much as all else that a row costs. So they are written with their rows while few requests come, and
-twice a minute when many do: by then many rows share a histogram. What a killed relay has not
+Adding to one changes up to 48 columns, in the sum of an hour and in those above it: 80 us of CPU,
+as much as all else that a row costs. So they are written with their rows while few requests come,
+and twice a minute when many do: by then many rows share a histogram. What a killed relay has not
 written yet is missing in percentiles, and nowhere else.
 """
 
@@ -12,12 +12,14 @@ from typing import Any
 
 from relay.stores.histograms import BUCKETS, COLUMNS, bucket_of
 from relay.stores.records import LedgerRow
-from relay.stores.sums import GROUP_COLUMNS, HOUR, SUMS
+from relay.stores.sums import GROUP_COLUMNS, HOUR, SUMS, RollUp
 
 FEW = 32
 """Histograms that may be written each time."""
 
 WAIT_S = 30.0
+
+Groups = dict[tuple[Any, ...], list[int | None]]
 
 _NO_SUMS = (0,) * (len(SUMS) - GROUP_COLUMNS)
 
@@ -27,7 +29,7 @@ class Times:
 
     def __init__(self, rows: Iterable[LedgerRow] = ()) -> None:
         self._since = time.monotonic()
-        self._groups: dict[tuple[Any, ...], list[int | None]] = {}
+        self._groups: Groups = {}
         for row in rows:
             if row.status >= 400 or row.error:
                 continue
@@ -50,20 +52,25 @@ class Times:
 
     def plus(self, others: "Times") -> "Times":
         """These, with others among them."""
-        for group, counts in others._groups.items():
-            known = self._groups.setdefault(group, counts)
-            if known is not counts:
-                for place, count in enumerate(counts):
-                    if count is not None:
-                        _add(known, place, count)
+        _merge(self._groups, others._groups)
         return self
 
-    def sums(self, span: int) -> list[tuple[Any, ...]]:
-        """What they add to the roll-ups of a span, in the order of their columns."""
-        return [
-            (begins_at // span * span, *group, *_NO_SUMS, *counts)
-            for (begins_at, *group), counts in self._groups.items()
-        ]
+    def sums(self, roll_up: RollUp) -> list[tuple[Any, ...]]:
+        """What they add to a roll-up, in the order of its columns."""
+        groups: Groups = {}
+        for (hour, *of), counts in self._groups.items():
+            _merge(groups, {roll_up.group(hour, of): list(counts)})
+        return [(*group, *_NO_SUMS, *counts) for group, counts in groups.items()]
+
+
+def _merge(groups: Groups, others: Groups) -> None:
+    """Add the others; a list of theirs may become one of these."""
+    for group, counts in others.items():
+        known = groups.setdefault(group, counts)
+        if known is not counts:
+            for place, count in enumerate(counts):
+                if count is not None:
+                    _add(known, place, count)
 
 
 def _add(counts: list[int | None], place: int, count: int) -> None:

@@ -1,15 +1,18 @@
 """Roll-ups: what the requests of an hour or a day come to, and how a question is answered by them.
 
-    |--rows--|----hours----|--------days--------|---hours---|--rows--|
+    |--rows--|----hours----|--------days--------|---hours---|--rows--|     of a key, by key
+    |--rows--|--------------------totals--------------------|--rows--|     of all keys
     begins_at                                                   ends_at
 
-A day is UTC's. Whoever asks for whole hours never looks at a row. The SQL is the same for both
+A day is UTC's. Whoever asks for whole hours never looks at a row. A thousand keys make a thousand
+sums of an hour, so there is one table without keys and teams. The SQL is the same for both
 databases; its parameters are PostgreSQL's (`$1`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import add
 from typing import Any
 
 from relay.stores import histograms
@@ -19,9 +22,30 @@ from relay.stores.records import GroupBy, LedgerRow, UsageQuery, UsageSum
 HOUR = 3600
 DAY = 86400
 
-TABLES = {HOUR: "relay_hours", DAY: "relay_days"}
-"""Where the sums of each span are. One table for both would have the span at the head of its key:
-SQLite takes that for the best way in, also when a single key is asked for."""
+
+@dataclass(frozen=True, slots=True)
+class RollUp:
+    """A table of sums: of how many seconds each, and whether apart by key and team.
+
+    One table for all spans would have the span at the head of its key: SQLite takes that for the
+    best way in, also when a single key is asked for.
+    """
+
+    table: str
+    span: int
+    by_key: bool = True
+
+    def group(self, at: float, row_group: Sequence[str]) -> tuple[Any, ...]:
+        """The group here of what is at that time of that key, team, model and upstream."""
+        key, team, *rest = row_group
+        begins_at = _floor(at, self.span)
+        return (begins_at, key, team, *rest) if self.by_key else (begins_at, "", "", *rest)
+
+
+HOURS = RollUp("relay_hours", HOUR)
+DAYS = RollUp("relay_days", DAY)
+TOTALS = RollUp("relay_totals", HOUR, by_key=False)
+ROLL_UPS = (HOURS, DAYS, TOTALS)
 
 SUMS = (
     "begins_at",
@@ -67,8 +91,8 @@ _END_OF_TIME = 2**40
 """Seconds; so that whoever asks until infinity gets whole numbers."""
 
 
-def summed(rows: Iterable[LedgerRow]) -> dict[int, list[tuple[Any, ...]]]:
-    """What rows add to the roll-ups of each span, in the order of `SUMS` and of their keys."""
+def summed(rows: Iterable[LedgerRow]) -> dict[RollUp, list[tuple[Any, ...]]]:
+    """What rows add to the roll-ups, in the order of `SUMS` and of their keys."""
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for row in rows:
         group = (int(row.at) // HOUR, row.key_id, row.team_id, row.model_served, row.upstream)
@@ -89,16 +113,23 @@ def summed(rows: Iterable[LedgerRow]) -> dict[int, list[tuple[Any, ...]]]:
         elif prompt + completion > 0:
             sums[8] += 1
         sums[9] += row.duration_s
-    hours = [(hour * HOUR, *of, *sums) for (hour, *of), sums in groups.items()]
-    days = [(begins_at // DAY * DAY, *rest) for begins_at, *rest in hours]
-    return {HOUR: sorted(hours), DAY: sorted(days)}
+    return {roll_up: _rolled(groups, roll_up) for roll_up in ROLL_UPS}
+
+
+def _rolled(hours: Mapping[tuple[Any, ...], list[Any]], to: RollUp) -> list[tuple[Any, ...]]:
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for (hour, *of), sums in hours.items():
+        group = to.group(hour * HOUR, of)
+        known = groups.get(group)
+        groups[group] = sums if known is None else list(map(add, known, sums))
+    return sorted((*group, *sums) for group, sums in groups.items())
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of time that one table answers for: roll-ups of a span, or (0) rows."""
+    """A stretch of time that one table answers for: a roll-up, or (None) rows."""
 
-    span: int
+    source: RollUp | None
     begins_at: float
     ends_at: float
 
@@ -115,29 +146,33 @@ def parts(query: UsageQuery, rows_begin_at: float) -> list[Part]:
     if ends_at < rows_begin_at:
         ends_at = _ceil(ends_at, HOUR)
     first_hour, last_hour = _ceil(begins_at, HOUR), _floor(ends_at, HOUR)
+    first_day, last_day = _ceil(first_hour, DAY), _floor(last_hour, DAY)
     if first_hour > last_hour:  # both within one hour
-        found = [Part(0, begins_at, ends_at)]
-    elif "hour" in query.group_by or _ceil(first_hour, DAY) >= _floor(last_hour, DAY):
-        found = [
-            Part(0, begins_at, first_hour),
-            Part(HOUR, first_hour, last_hour),
-            Part(0, last_hour, ends_at),
-        ]
+        found = [Part(None, begins_at, ends_at)]
     else:
-        first_day, last_day = _ceil(first_hour, DAY), _floor(last_hour, DAY)
-        found = [
-            Part(0, begins_at, first_hour),
-            Part(HOUR, first_hour, first_day),
-            Part(DAY, first_day, last_day),
-            Part(HOUR, last_day, last_hour),
-            Part(0, last_hour, ends_at),
-        ]
+        if not _by_key(query):
+            whole = [Part(TOTALS, first_hour, last_hour)]
+        elif "hour" in query.group_by or first_day >= last_day:
+            whole = [Part(HOURS, first_hour, last_hour)]
+        else:
+            whole = [
+                Part(HOURS, first_hour, first_day),
+                Part(DAYS, first_day, last_day),
+                Part(HOURS, last_day, last_hour),
+            ]
+        found = [Part(None, begins_at, first_hour), *whole, Part(None, last_hour, ends_at)]
     return [part for part in found if part.begins_at < part.ends_at]
+
+
+def _by_key(query: UsageQuery) -> bool:
+    """Whether it matters whose requests they were."""
+    grouped = "key" in query.group_by or "team" in query.group_by
+    return grouped or query.key_id is not None or query.team_id is not None
 
 
 def statement(query: UsageQuery, part: Part) -> tuple[str, list[Any]]:
     """The SQL that answers for a part, and its arguments: groups first, then the sums."""
-    rows = part.span == 0
+    rows = part.source is None
     groups = [_group(name, part) for name in query.group_by]
     sums = [
         f"coalesce(sum({OF_ROWS.get(name, name) if rows else name}), 0)"
@@ -169,7 +204,7 @@ def statement(query: UsageQuery, part: Part) -> tuple[str, list[Any]]:
         where.append("team_id <> ''")  # for the partial index
     by = ", ".join(str(place) for place in range(1, len(groups) + 1))
     return (
-        f"SELECT {', '.join(wanted)} FROM {TABLES.get(part.span, 'relay_ledger')}"  # noqa: S608 - names of ours
+        f"SELECT {', '.join(wanted)} FROM {part.source.table if part.source else 'relay_ledger'}"  # noqa: S608 - names of ours
         f" WHERE {' AND '.join(where)}" + (f" GROUP BY {by}" if groups else ""),
         arguments,
     )
@@ -236,8 +271,8 @@ def _counts(buckets: Sequence[int | None]) -> tuple[int, ...]:
 
 def _group(name: GroupBy, part: Part) -> str:
     if (span := _SPANS.get(name)) is None:
-        return "model_served" if name == "model" and part.span == 0 else _GROUPS[name]
-    if part.span == 0:  # its rows are of one hour
+        return "model_served" if name == "model" and part.source is None else _GROUPS[name]
+    if part.source is None:  # its rows are of one hour
         return f"CAST({_floor(part.begins_at, span)} AS BIGINT)"
     return f"begins_at / {span} * {span}"
 

@@ -1,9 +1,10 @@
 """The tables' columns, and the records as the tuples that those hold.
 
     relay_ledger   LedgerRow      relay_hours, relay_days   what the rows of each come to
-    relay_bodies   Bodies         relay_acts                Audit
-    relay_keys     KeyRecord      relay_marks               the last revision; since when
-    relay_teams    TeamRecord                               all rows are there
+    relay_bodies   Bodies         relay_totals              the same, of all keys together
+    relay_keys     KeyRecord      relay_acts                Audit
+    relay_teams    TeamRecord     relay_marks               the last revision; since when
+                                                            all rows are there
 
 What is a list or a table in Python is JSON text here, so that both databases hold the same.
 """

@@ -1,5 +1,6 @@
 """The chat page: asking, stopping, trying again, keeping, in a real Chromium."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -242,6 +243,20 @@ def test_the_key_is_asked_for_once_and_kept_for_the_tab_only(
     expect(page.locator("#key")).to_be_visible()
 
 
+def test_a_key_for_the_pages_of_the_relay_works_in_its_own(
+    visit: Visit, start_relay: StartRelay
+) -> None:
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    bound = {"name": "page", "sha256": digest, "origins": ["http://127.0.0.1:*"]}
+    relay = start_relay(local="echo", keys=[bound])
+    page = visit(relay.root, refused=True)
+    page.fill("#key", KEY)
+    page.press("#key", "Enter")
+    expect(page.locator("#model")).to_have_value("echo")  # read without an `Origin` header
+    ask(page, "hello")
+    answered(page, "hello")
+
+
 def test_what_is_set_is_sent_and_nothing_else(
     visit: Visit, relay: RunningRelay, upstream: FakeUpstream
 ) -> None:
@@ -296,21 +311,27 @@ def test_a_model_of_no_list_can_be_named(
     assert sent(upstream)["model"] == "own/model"
 
 
-PASTE = """(data) => {
+GIVE = """([kind, data]) => {
   const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
   const transfer = new DataTransfer();
   transfer.items.add(new File([bytes], "dot.png", { type: "image/png" }));
-  const paste = new ClipboardEvent("paste", { clipboardData: transfer, cancelable: true, bubbles: true });
-  document.getElementById("query").dispatchEvent(paste);
-}"""  # noqa: E501  # a script
+  const how = { cancelable: true, bubbles: true };
+  const events = {
+    paste: () => new ClipboardEvent("paste", { clipboardData: transfer, ...how }),
+    drop: () => new DragEvent("drop", { dataTransfer: transfer, ...how }),
+  };
+  document.getElementById(kind === "paste" ? "query" : "messages").dispatchEvent(events[kind]());
+}"""
 
 
-def test_a_pasted_picture_goes_along(
+def test_a_picture_that_was_pasted_or_dropped_goes_along(
     visit: Visit, relay: RunningRelay, upstream: FakeUpstream
 ) -> None:
     page = visit(relay.root)
-    page.evaluate(PASTE, PIXEL)
-    page.evaluate(PASTE, PIXEL)
+    for kind in ("paste", "drop", "drop"):
+        page.evaluate(GIVE, [kind, PIXEL])
+    expect(page.locator("#pictures li")).to_have_count(3)
+    button(page, "Take this picture out").last.click()
     expect(page.locator("#pictures li")).to_have_count(2)
     button(page, "Take this picture out").first.click()
     expect(page.locator("#pictures li")).to_have_count(1)
@@ -321,7 +342,7 @@ def test_a_pasted_picture_goes_along(
         {"type": "text", "text": "what is it?"},
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
     ]
-    page.evaluate(PASTE, "bm8gcGljdHVyZQ==")
+    page.evaluate(GIVE, ["paste", "bm8gcGljdHVyZQ=="])
     expect(page.locator(".notice")).to_have_text("dot.png is no picture that can be sent.")
 
 

@@ -130,6 +130,30 @@ def test_a_key_may_be_for_certain_pages_only(origin: bytes | None, allowed: bool
 
 
 @pytest.mark.parametrize(
+    ("site", "host", "allowed"),
+    [
+        (b"same-origin", b"app.example", True),
+        (b"same-origin", b"localhost:8000", True),
+        (b"same-origin", b"evil.example", False),
+        (b"same-origin", None, False),
+        (b"same-site", b"app.example", False),
+        (b"cross-site", b"app.example", False),
+        (b"none", b"app.example", False),
+    ],
+)
+def test_what_a_page_reads_from_its_own_host_has_that_origin(
+    site: bytes, host: bytes | None, allowed: bool
+) -> None:
+    keys = with_policy(origins=["https://app.example", "http://localhost:*"])
+    headers = [(b"sec-fetch-site", site)] + ([] if host is None else [(b"host", host)])
+    if allowed:
+        assert isinstance(keys.identify_key(KEY.encode(), headers), Identity)
+        headers.append((b"origin", b"https://evil.example"))
+    with pytest.raises(OriginNotAllowed):
+        keys.identify_key(KEY.encode(), headers)
+
+
+@pytest.mark.parametrize(
     ("address", "allowed"),
     [
         ("10.1.2.3", True),

@@ -9,6 +9,7 @@ from ledger_rows import DAY, HOUR, MONDAY, row
 
 from relay.stores import Bodies, RowQuery, Store, UsageQuery, UsageSum, open_store
 from relay.stores.histograms import BOUNDS_S, BUCKETS, bucket_of
+from relay.stores.records import GroupBy
 
 ALL_TIME = {"begins_at": 0, "ends_at": math.inf}
 
@@ -310,7 +311,9 @@ class TestUsage:
             assert await requests(store, *bounds, upstream="u1", model="m2") == 1
             assert await requests(store, *bounds, key_id="nobody") == 0
 
-    @pytest.mark.parametrize("by", [(), ("day",), ("hour", "model"), ("key",)])
+    @pytest.mark.parametrize(
+        "by", [(), ("day",), ("hour", "model"), ("key",), ("day", "key"), ("hour", "team")]
+    )
     async def test_any_stretch_of_time_is_exact(self, store: Store, by):
         times = [MONDAY - HOUR + minute * 1860.5 for minute in range(150)]
         await store.append([row(at) for at in times])
@@ -329,6 +332,39 @@ class TestUsage:
             for ends_at in edges:
                 wanted = sum(begins_at <= at < ends_at for at in times)
                 assert await requests(store, begins_at, ends_at, group_by=by) == wanted
+
+    @pytest.mark.parametrize("by", [[], ["hour"], ["day", "model"], ["upstream"]])
+    async def test_all_keys_together_come_to_what_they_come_to_one_by_one(
+        self, store: Store, by: list[GroupBy]
+    ):
+        for batch in range(3):
+            await store.append(
+                [
+                    row(
+                        MONDAY + batch * HOUR + number * 700.5,
+                        key_id=f"k{number % 7}",
+                        team_id=f"t{number % 3}",
+                        model_served=f"m{number % 2}",
+                        upstream=f"u{number % 5}",
+                        status=500 if number % 11 == 0 else 200,
+                        duration_s=0.01 * number,
+                    )
+                    for number in range(200)
+                ]
+            )
+        together = await store.usage(query(group_by=by, percentiles=True))
+        apart: dict[tuple[str, ...], list[UsageSum]] = {}
+        for one in await store.usage(query(group_by=[*by, "key"], percentiles=True)):
+            apart.setdefault(tuple(one.group[name] for name in by), []).append(one)
+        assert len(together) == len(apart)
+        for all_of_it in together:
+            each = apart[tuple(all_of_it.group.values())]
+            for name in ("requests", "errors", "completion_tokens", "cost_nano"):
+                assert getattr(all_of_it, name) == sum(getattr(one, name) for one in each)
+            assert all_of_it.duration_s == pytest.approx(sum(one.duration_s for one in each))
+            for name in ("latency", "first_token"):
+                counts = zip(*(getattr(one, name) for one in each), strict=True)
+                assert [*getattr(all_of_it, name)] == [sum(column) for column in counts]
 
     async def test_groups_of_rows_and_of_sums_are_the_same_groups(self, store: Store):
         await store.append([row(MONDAY + second * 60) for second in range(600)])

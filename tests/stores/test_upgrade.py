@@ -207,9 +207,9 @@ async def test_what_the_first_version_kept_is_there_and_can_be_added_to(
     assert await prepare(url) == "older"
     store = open_store(url)
     await store.append([row(3601, key_id="k")])
-    for by in ("hour", "day"):
+    for by in (["hour"], ["day"], ["hour", "key"], ["day", "key"]):
         (one,) = await store.usage(
-            UsageQuery(begins_at=0, ends_at=1e9, group_by=[by], percentiles=True)
+            UsageQuery(begins_at=0, ends_at=1e9, group_by=by, percentiles=True)
         )
         assert (one.requests, one.errors, sum(one.latency)) == (8, 1, 1)
     await store.aclose()
