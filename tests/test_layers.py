@@ -65,6 +65,7 @@ BORDERS = {
 LATE_IMPORTS = {
     "cli": "the help is there at once, without what the commands need",
     "local": "an engine is an optional extra",
+    "upstream": "httpx takes a tenth of a second, and is for proxies and HTTP/2 only",
 }
 """Units that may import inside a function, and why."""
 
@@ -223,6 +224,12 @@ def watched_import(*modules: str) -> dict[str, list[str]]:
 def test_importing_every_module_does_nothing():
     modules = [module_of(path) for path in source_files()]
     assert watched_import(*modules)["seen"] == []
+
+
+def test_the_server_loads_no_httpx_before_an_upstream_wants_it():
+    loaded = {name.partition(".")[0] for name in watched_import("relay.app")["modules"]}
+    assert "fastapi" in loaded
+    assert "httpx" not in loaded
 
 
 @pytest.mark.parametrize("module", ["relay", "relay.cli"])

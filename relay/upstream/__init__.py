@@ -30,8 +30,6 @@ from relay.upstream.fetching import fetch
 from relay.upstream.headers import upward
 from relay.upstream.server import Upstream
 from relay.upstream.sockets import NO_STATUS, SocketClosed, UpstreamSocket, UpstreamSockets
-from relay.upstream.transports import load_transport
-from relay.upstream.via_httpx import HttpxUpstream
 
 __all__ = [
     "NO_STATUS",
@@ -63,6 +61,10 @@ def _open_client(settings: UpstreamSettings, observe: Observer) -> Upstream:
         transport = "httpx" if settings.proxy or settings.http2 else "direct"
     if transport == "direct":
         return DirectUpstream(settings, observe)
+    # httpx takes a tenth of a second to load, which only its users spend.
+    from relay.upstream.transports import load_transport  # noqa: PLC0415
+    from relay.upstream.via_httpx import HttpxUpstream  # noqa: PLC0415
+
     if transport == "httpx":
         return HttpxUpstream(settings, observe)
     return HttpxUpstream(settings, observe, transport=load_transport(settings))
