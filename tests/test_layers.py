@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -129,15 +130,17 @@ def imported(node: ast.AST) -> list[str]:
     return []
 
 
-def imports() -> Iterator[Import]:
-    for path in source_files():
-        for node, late in walk(ast.parse(path.read_text(encoding="utf-8"))):
-            for module in imported(node):
-                place = f"{path.relative_to(ROOT)}:{node.lineno}"
-                yield Import(unit_of(path), module, place, late)
+@cache
+def imports() -> list[Import]:
+    return [
+        Import(unit_of(path), module, f"{path.relative_to(ROOT)}:{node.lineno}", late)
+        for path in source_files()
+        for node, late in walk(ast.parse(path.read_text(encoding="utf-8")))
+        for module in imported(node)
+    ]
 
 
-def our_units(imports: Iterator[Import]) -> Iterator[tuple[Import, str]]:
+def our_units(imports: list[Import]) -> Iterator[tuple[Import, str]]:
     """Imports of our own and the units they reach; `from relay import __version__` has none."""
     units = {unit_of(path) for path in source_files()}
     for one in imports:
