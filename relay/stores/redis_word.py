@@ -1,8 +1,6 @@
 """One word that all replicas share, in Redis."""
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
+from relay.stores.redis_client import FAILURES, RedisClient
 from relay.stores.unavailable import StoreUnavailable
 
 LIMIT_S = 1.0
@@ -14,28 +12,28 @@ class RedisWord:
 
     def __init__(self, url: str, key: str) -> None:
         self._key = key
-        self._redis = Redis.from_url(url, socket_timeout=LIMIT_S, socket_connect_timeout=LIMIT_S)
+        self._redis = RedisClient(url, socket_timeout=LIMIT_S, socket_connect_timeout=LIMIT_S)
 
     async def get(self) -> str | None:
         """The word, None while there is none. Raises: StoreUnavailable."""
         try:
-            word = await self._redis.get(self._key)
-        except (RedisError, OSError) as exc:
+            word = await (await self._redis.get()).get(self._key)
+        except FAILURES as exc:
             raise _away(exc) from exc
         return word.decode("utf-8", "replace") if isinstance(word, bytes) else word
 
     async def set(self, word: str) -> None:
         """Put another in its place. Raises: StoreUnavailable."""
         try:
-            await self._redis.set(self._key, word)
-        except (RedisError, OSError) as exc:
+            await (await self._redis.get()).set(self._key, word)
+        except FAILURES as exc:
             raise _away(exc) from exc
 
     async def begin(self, word: str) -> bool:
         """Put it there unless there is one; whether it was put. Raises: StoreUnavailable."""
         try:
-            return bool(await self._redis.set(self._key, word, nx=True))
-        except (RedisError, OSError) as exc:
+            return bool(await (await self._redis.get()).set(self._key, word, nx=True))
+        except FAILURES as exc:
             raise _away(exc) from exc
 
     async def aclose(self) -> None:

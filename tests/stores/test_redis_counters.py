@@ -29,7 +29,7 @@ async def replica(
 
 def killed(counters: RedisCounters) -> None:
     """From here on it says nothing any more, as if its process had been killed."""
-    counters._link._pump.cancel()  # type: ignore[union-attr]
+    counters._link._first._pump.cancel()  # type: ignore[union-attr]
     if counters._prolonging is not None:
         counters._prolonging.cancel()
     counters._open.clear()
@@ -37,7 +37,7 @@ def killed(counters: RedisCounters) -> None:
 
 async def until_up(counters: RedisCounters, up: bool) -> None:
     async with asyncio.timeout(20):
-        while counters._link.up != up or (up and counters._link._unsent):
+        while counters._link.up != up or (up and counters._link._first._unsent):
             await asyncio.sleep(0.01)
 
 
@@ -232,7 +232,7 @@ async def test_what_waits_for_redis_is_bounded(
         redis_server.stop()
         for one in running:
             counters.settle(one, tokens=0, cost_nano=0)
-        assert len(counters._link._unsent) == 10
+        assert len(counters._link._first._unsent) == 10
 
 
 async def test_what_still_runs_is_given_back_at_the_end(redis_server: RedisServer) -> None:

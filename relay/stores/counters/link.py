@@ -8,13 +8,16 @@ come find the link down until it is up again; what need not be answered waits he
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any
 
 from redis.asyncio import Connection, ConnectionPool
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import ClusterDownError, NoScriptError, RedisError, ResponseError
+
+PORT = 6379
+"""Where a URL names none."""
 
 MAX_BATCH = 256
 """How many commands leave together."""
@@ -25,6 +28,9 @@ MAX_UNSENT = 100_000
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 1.0
 """How long the link waits between two attempts to be up again."""
+
+ASKING = ("ASKING",)
+"""Goes before a command for a slot that the server is about to get."""
 
 FAILURES = (RedisError, OSError, TimeoutError, EOFError)
 
@@ -57,18 +63,42 @@ class Command:
     answer: "asyncio.Future[Any] | None" = None
     undo: "Command | None" = None
     again: "Command | None" = None
+    hops: int = 0
+    """How often another server was named for it."""
+    asking: bool = False
+    """It goes to a server that is about to get its slot."""
 
     def words(self) -> tuple[Any, ...]:
         return ("EVALSHA", self.script.digest, len(self.keys), *self.keys, *self.arguments)
 
 
-class RedisLink:
-    """`timeout_s` is what a call may wait. It opens with the first command."""
+Elsewhere = Callable[[Command, ResponseError], bool]
+"""Takes a command to the server that an error names; whether it did."""
 
-    def __init__(self, url: str, scripts: Sequence[Script], *, timeout_s: float) -> None:
+
+class RedisLink:
+    """`timeout_s` is what a call may wait. It opens with the first command.
+
+    `where` is another server than that of the URL, which has the same name and password.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        scripts: Sequence[Script],
+        *,
+        timeout_s: float,
+        where: tuple[str, int] | None = None,
+        elsewhere: Elsewhere,
+    ) -> None:
         self.up = True
         # Times are ours: one for a whole batch.
         self._pool = ConnectionPool.from_url(url, socket_timeout=None)
+        options = self._pool.connection_kwargs
+        if where is not None:
+            options |= {"host": where[0] or options["host"], "port": where[1]}
+        self.address = (options.get("host", "localhost"), options.get("port", PORT))
+        self._elsewhere = elsewhere
         self._scripts = scripts
         self._batch_s = timeout_s / 2
         self._unsent: deque[Command] = deque()
@@ -95,6 +125,13 @@ class RedisLink:
         if len(self._unsent) >= MAX_UNSENT:
             self._unsent.popleft()
         self._put(command)
+
+    def take_over(self, command: Command) -> None:
+        """Do what another server has sent here."""
+        if self.up or command.answer is None:
+            self.send(command)
+        elif not command.answer.done():
+            command.answer.set_exception(LinkDown())
 
     async def aclose(self) -> None:
         """Send what waits if Redis is there, and close."""
@@ -161,13 +198,22 @@ class RedisLink:
                 self._undo(batch)
                 raise
             for command, answer in zip(batch, answers, strict=True):
-                _tell(command, answer, self)
+                if not (isinstance(answer, ResponseError) and self._elsewhere(command, answer)):
+                    _tell(command, answer, self)
         return True
 
     async def _exchange(self, connection: Connection, batch: Sequence[Command]) -> list[Any]:
-        packed = connection.pack_commands([command.words() for command in batch])
-        await connection.send_packed_command(packed)
-        answers = [await _answer(connection) for _ in batch]
+        words = [
+            some
+            for command in batch
+            for some in ([ASKING, command.words()] if command.asking else [command.words()])
+        ]
+        await connection.send_packed_command(connection.pack_commands(words))
+        answers = []
+        for command in batch:
+            if command.asking:
+                await _answer(connection)
+            answers.append(await _answer(connection))
         for place, answer in enumerate(answers):
             if isinstance(answer, NoScriptError):  # somebody has flushed them
                 await self._load(connection)
@@ -206,6 +252,8 @@ async def _answer(connection: Connection) -> Any:
     try:
         return await connection.read_response(disable_decoding=True)
     except ResponseError as exc:
+        if isinstance(exc, ClusterDownError):
+            raise  # as good as away, for a while
         return exc
 
 

@@ -1,7 +1,7 @@
 """Counters in the memory of one process: exact, and without waiting."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from relay.stores.counters.account import USES_KEPT_S, Account, Spending
 from relay.stores.counters.journal import Journal
@@ -138,6 +138,11 @@ class MemoryCounters:
             for account in self._accounts.values()
             if account.spending is not None and account.spending.spent > account.spending.recorded
         }
+
+    def forget(self, holder_ids: Iterable[str]) -> None:
+        """These are counted elsewhere from now on; who still runs here settles in vain."""
+        for holder_id in holder_ids:
+            self._accounts.pop(holder_id, None)
 
     async def aclose(self) -> None:
         """See `Counters`."""

@@ -17,7 +17,8 @@ from typing import Any
 
 from relay.errors import Overloaded
 from relay.stores.counters import calendar, scripts
-from relay.stores.counters.link import Command, LinkDown, RedisLink, Script
+from relay.stores.counters.cluster import ClusterLink
+from relay.stores.counters.link import Command, LinkDown, Script
 from relay.stores.counters.memory import Held, MemoryCounters
 from relay.stores.counters.values import (
     WINDOW_S,
@@ -104,7 +105,7 @@ class RedisCounters:
         clock: Callable[[], float] | None = None,
     ) -> None:
         every = (RESERVE, SETTLE, SEED, ADD, PROLONG)
-        self._link = RedisLink(url, every, timeout_s=timeout_s)
+        self._link = ClusterLink(url, every, timeout_s=timeout_s)
         self._local = local
         self._alone: MemoryCounters | None = None
         self._lease_s = lease_s
@@ -147,11 +148,12 @@ class RedisCounters:
 
     def seed(self, span: Span, spent_nano: int) -> None:
         """See `Counters`."""
-        if not self._link.up:
-            if self._alone is not None:
-                self._alone.seed(span, spent_nano)
+        if self._alone is not None:
+            self._alone.seed(span, spent_nano)
+        asked = self._groups.pop(span.holder_id, "")
+        if not (asked and self._link.up):
             return
-        group, _, kind = self._groups.pop(span.holder_id, "").rpartition("\n")
+        group, _, kind = asked.rpartition("\n")
         spent = spent_nano + self._unrecorded.get(span.holder_id, 0)
         word = self._words[span.holder_id] = secrets.token_hex(6)
         arguments = [kind, _milliseconds(span.begins_at), spent, word]
@@ -181,7 +183,6 @@ class RedisCounters:
         await self._link.aclose()
 
     async def _reserve(self, ask: Ask) -> Outcome:
-        self._alone = None  # who still runs by it keeps it
         now = self._wall()
         name = f"{self._name}{next(self._numbers):x}"
         keys = [key for holder in ask.holders for key in _keys(ask.group, holder.id)]
@@ -205,6 +206,8 @@ class RedisCounters:
         lease = Lease(name, ask, keys, begins, time.monotonic())
         undo = self._settling(lease, 0, 0, first=False)
         answer = await self._link.call(RESERVE, keys, arguments, undo=undo)
+        if self._alone is not None:  # of a cluster only a part may have been away
+            self._alone.forget(holder.id for holder in ask.holders)
         return self._outcome(answer, ask, lease)
 
     def _outcome(self, answer: list[Any], ask: Ask, lease: Lease) -> Outcome:
