@@ -1,18 +1,26 @@
 """The `relay` command as its users have it: a process in a directory, or at a terminal."""
 
+import atexit
 import codecs
+import json
 import os
 import pty
 import select
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from waiting import until
 
 ROOT = Path(__file__).parents[2]
+FORKER = Path(__file__).parent / "forker.py"
 PATIENCE_S = 30.0
 CTRL_C = "\x03"
 CTRL_D = "\x04"
@@ -47,7 +55,7 @@ def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 class Program:
-    """Runs `python -m relay` to its end."""
+    """Runs `python -m relay` to its end, by way of the forker."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -55,16 +63,55 @@ class Program:
     def __call__(
         self, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "relay", *arguments],
-            cwd=self.directory,
-            env=environment(env),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        order = {
+            "arguments": arguments,
+            "directory": str(self.directory),
+            "environment": environment(env),
+        }
+        with ExitStack() as stack:
+            files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+            given, *outs = files
+            given.write(stdin.encode())
+            given.seek(0)
+            status = _forker().run(json.dumps(order).encode(), [one.fileno() for one in files])
+            told = [_read(one) for one in outs]
+        return subprocess.CompletedProcess(arguments, status, *told)
+
+
+class _Forker:
+    """The process that forks, while this one lives."""
+
+    def __init__(self) -> None:
+        self._orders, theirs = socket.socketpair()
+        self._orders.settimeout(PATIENCE_S)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, str(FORKER), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=environment(),
+                cwd=ROOT,
+            )
+        atexit.register(self._process.kill)
+
+    def run(self, order: bytes, descriptors: list[int]) -> int:
+        socket.send_fds(self._orders, [order], descriptors)
+        child = int(self._orders.recv(20))
+        try:
+            return int(self._orders.recv(20))
+        except TimeoutError:
+            os.kill(child, signal.SIGKILL)
+            self._orders.recv(20)
+            raise
+
+
+@cache
+def _forker() -> _Forker:
+    return _Forker()
+
+
+def _read(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode().replace("\r\n", "\n")
 
 
 class Terminal:
