@@ -3,8 +3,10 @@
 import socket
 import threading
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
+import httpx
 import pytest
 from fake_upstream import FakeUpstream
 from hypothesis import HealthCheck, settings
@@ -15,6 +17,9 @@ from relay.serving import build_server, listen
 from relay.settings import Settings
 
 pytest_plugins = ["kinds", "servers"]
+
+# Reading whom to trust takes 50 ms; a thousand clients of the tests would each do it anew.
+httpx._transports.default.create_ssl_context = cache(httpx.create_ssl_context)  # type: ignore[attr-defined]
 
 # On a machine that has other work, time says nothing of the code. Each run draws other examples.
 settings.register_profile(

@@ -43,7 +43,10 @@ def test_a_mode_that_is_not_kept_is_said(
     relay: Program, start_relay: StartRelay, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
     running = start_relay(
-        upstream_url=upstream.url, admin_key=KEY, state_file=tmp_path / "no" / "state.json"
+        upstream_url=upstream.url,
+        local="echo",
+        admin_key=KEY,
+        state_file=tmp_path / "no" / "state.json",
     )
 
     changed = relay("mode", "local", "--url", running.root, "--admin-key", KEY)
