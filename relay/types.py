@@ -121,7 +121,7 @@ class Usage:
 
     `cached_tokens` (read from a cache) and `cache_write_tokens` are of the prompt,
     `reasoning_tokens` of the completion, `audio_tokens` of both: `audio_completion_tokens` of them
-    of the completion.
+    of the completion. `heard_ms` is the sound of an answer that is counted by time, not by tokens.
     """
 
     prompt_tokens: int = 0
@@ -131,6 +131,7 @@ class Usage:
     audio_tokens: int = 0
     cache_write_tokens: int = 0
     audio_completion_tokens: int = 0
+    heard_ms: int = 0
 
 
 @value(frozen=True)

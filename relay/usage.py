@@ -5,7 +5,8 @@
     UsageInStream(…).push(b"data: …")       the same bytes, less a chunk that nobody asked for
 
 Taken in any chunk and beside any choices; `null`, as most chunks have it, tells nothing. Both the
-names of chat completions and those of responses are known, and those of realtime sessions.
+names of chat completions and those of responses are known, and those of realtime sessions. What
+only heard something (`{"type": "duration", "seconds": 1.5}`) is counted by time.
 
 Source: OpenAI's API reference, "The chat completion chunk object", "The response object".
 """
@@ -21,6 +22,8 @@ from relay.types import Usage
 
 MAX_TOKENS = 1_000_000_000
 """More than any answer has: what is beyond it is no count, and would not fit into sums."""
+
+MAX_SECONDS = 1_000_000
 
 BYTES_PER_TOKEN = 4
 IMAGE_TOKENS = 1000
@@ -47,7 +50,7 @@ def read_usage(told: object) -> Usage | None:
     prompt = _count(told, "prompt_tokens", "input_tokens")
     completion = _count(told, "completion_tokens", "output_tokens")
     if prompt is None and completion is None:
-        return None
+        return _heard(told)
     of_prompt = _details(
         told, "prompt_tokens_details", "input_tokens_details", "input_token_details"
     )
@@ -66,6 +69,14 @@ def read_usage(told: object) -> Usage | None:
         cache_write_tokens=_count(of_prompt, "cache_write_tokens") or 0,
         audio_completion_tokens=spoken,
     )
+
+
+def _heard(told: dict[str, Any]) -> Usage | None:
+    seconds: Any = told.get("seconds")
+    known = isinstance(seconds, int | float) and type(seconds) is not bool
+    if not known or not 0 <= seconds <= MAX_SECONDS:  # NaN is not, either
+        return None
+    return Usage(heard_ms=round(seconds * 1000))
 
 
 def estimate_tokens(prompt: bytes) -> int:

@@ -124,3 +124,12 @@ def test_without_stripping_every_byte_passes(events: list[bytes]) -> None:
     watching = UsageInStream(strip=False)
     assert watching.push(b"".join(events)) == b"".join(events)
     assert watching.usage == (USAGE if USAGE_ONLY in events else None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "heard_ms"),
+    [(1.5, 1500), (0, 0), (12, 12_000), (True, None), (-1, None), ("1", None), (1e300, None)],
+)
+def test_what_only_heard_something_is_counted_by_time(seconds: object, heard_ms: int | None):
+    told = {"type": "duration", "seconds": seconds}
+    assert read_usage(told) == (None if heard_ms is None else Usage(heard_ms=heard_ms))

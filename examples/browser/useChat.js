@@ -1,5 +1,5 @@
 // A React hook: const { messages, busy, error, send, stop } = useChat(url, { key })
-import { useCallback, useRef, useState } from "react";
+import { useRef, useState } from "react";
 import { chat } from "./resume.js";
 
 export function useChat(url, { key, model = "smollm2" } = {}) {
@@ -8,8 +8,7 @@ export function useChat(url, { key, model = "smollm2" } = {}) {
   const [error, setError] = useState(null);
   const running = useRef(null);
 
-  const stop = useCallback(() => running.current?.abort(), []);
-  const send = useCallback(async (content) => {
+  async function send(content) {
     const asked = [...messages, { role: "user", content }];
     const { signal } = (running.current = new AbortController());
     let text = "";
@@ -25,7 +24,7 @@ export function useChat(url, { key, model = "smollm2" } = {}) {
       if (!signal.aborted) setError(failure.message);
     }
     setBusy(false);
-  }, [url, key, model, messages]);
+  }
 
-  return { messages, busy, error, send, stop };
+  return { messages, busy, error, send, stop: () => running.current?.abort() };
 }

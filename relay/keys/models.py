@@ -61,6 +61,8 @@ def check_model(call: Call) -> None:
             raise ModelNotAllowed("This key is for certain models, named as texts.", param="model")
         if not allows(call.identity, model):
             raise ModelNotAllowed(f"This key may not use the model '{model}'.", param="model")
+    if not call.body and call.content is None:
+        return  # that of a WebSocket stands in its query
     if not (_names_one(call.body) if call.payload else _form_names_one(call.body)):
         raise InvalidRequest("The body names its model more than once.", param="model")
 

@@ -6,6 +6,7 @@ from relay.types import Usage
 
 NANO = 1_000_000_000
 MILLION = 1_000_000
+MINUTE_MS = 60_000
 
 
 class Price(NamedTuple):
@@ -14,6 +15,7 @@ class Price(NamedTuple):
     A rate that is None is that of all tokens on its side: `cached`, `cache_write` and
     `audio_prompt` are of the prompt, `reasoning` and `audio_completion` of the completion. `tiers`
     are the prices of longer prompts (of more than so many tokens), which then hold for all tokens.
+    `minute` is for one minute of sound, where that is counted instead; None when nobody knows.
     """
 
     prompt: int | None = 0
@@ -25,9 +27,10 @@ class Price(NamedTuple):
     audio_completion: int | None = None
     request: int | None = 0
     tiers: tuple[tuple[int, "Price"], ...] = ()
+    minute: int | None = None
 
 
-FREE = Price()
+FREE = Price(minute=0)
 
 
 def cost(price: Price, usage: Usage) -> int:
@@ -35,7 +38,7 @@ def cost(price: Price, usage: Usage) -> int:
     for above, tier in price.tiers:
         if usage.prompt_tokens > above:
             price = tier
-    prompt, completion, cached, cache_write, reasoning, heard, spoken, request, _ = price
+    prompt, completion, cached, cache_write, reasoning, heard, spoken, request, _, minute = price
     prompt, completion = prompt or 0, completion or 0
     total = usage.prompt_tokens * prompt + usage.completion_tokens * completion
     if cached is not None and usage.cached_tokens:
@@ -48,4 +51,5 @@ def cost(price: Price, usage: Usage) -> int:
         total += (usage.audio_tokens - usage.audio_completion_tokens) * (heard - prompt)
     if spoken is not None and usage.audio_completion_tokens:
         total += usage.audio_completion_tokens * (spoken - completion)
-    return -(-max(total, 0) // MILLION) + (request or 0)
+    timed = -(-usage.heard_ms * (minute or 0) // MINUTE_MS)
+    return -(-max(total, 0) // MILLION) + timed + (request or 0)

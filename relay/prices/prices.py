@@ -46,7 +46,9 @@ class Prices:
     def cost(self, model: str, upstream: str, usage: Usage) -> int | None:
         """What an answer has cost, in nano-dollars; None when the model has no price."""
         price = self.price(model, upstream)
-        return None if price is None else cost(price, usage)
+        if price is None or (usage.heard_ms and price.minute is None):
+            return None
+        return cost(price, usage)
 
     async def ready(self) -> None:
         """Wait until the table is there: about a second, once in the life of a process."""
@@ -86,6 +88,7 @@ def _price(settings: PriceSettings) -> Price:
         audio_prompt=_nano(settings.audio_prompt_usd),
         audio_completion=_nano(settings.audio_completion_usd),
         request=_nano(settings.request_usd),
+        minute=_nano(settings.minute_usd),
     )
 
 

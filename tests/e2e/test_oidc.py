@@ -2,15 +2,24 @@
 
 import hashlib
 import hmac
+import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization
+from fake_realtime import FakeRealtime
 from identity_provider import AUDIENCE, IdentityProvider, unsigned
 from running import RunningRelay, StartRelay, chat
+from sockets import answer as told_answer
+from sockets import ask as ask_socket
+from sockets import close_code, dial, told
+from waiting import until
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection
 
 from relay.keys import jwks
 
@@ -241,6 +250,83 @@ def test_a_token_mints_no_browser_tokens(start: Start, provider: IdentityProvide
         headers={"authorization": f"Bearer {provider.token()}"},
     )
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "not_permitted")
+
+
+@contextmanager
+def carrying(relay: RunningRelay, token: str, how: str, path: str) -> Iterator[ClientConnection]:
+    """A socket that has its key in one of the places that there are for it."""
+    subprotocols = {
+        "subprotocol": ["relay", f"key.{token}"],
+        "openai's subprotocol": ["realtime", f"openai-insecure-api-key.{token}"],
+    }.get(how)
+    headers = {"authorization": f"Bearer {token}"} if how == "header" else {}
+    with dial(relay, path, subprotocols=subprotocols, additional_headers=headers) as socket:
+        if how == "first frame":
+            socket.send(json.dumps({"key": token}))
+        yield socket
+
+
+@pytest.mark.parametrize("how", ["header", "subprotocol", "first frame"])
+def test_a_token_opens_a_chat_socket(start: Start, provider: IdentityProvider, how: str) -> None:
+    policies = [{"claim": "groups", "value": "ml", "models": ["m"]}]
+    relay = start(policies=policies)
+    with carrying(relay, provider.token(groups=["ml"]), how, "/ws") as socket:
+        ask_socket(socket, "a", model="m")
+        assert told_answer(socket)[-1] == {"type": "done", "id": "a"}
+        ask_socket(socket, "b", model="other")
+        assert told(socket)["error"]["code"] == "model_not_allowed"
+    wrong = provider.token(groups=["ml"], aud="somebody")
+    if how == "first frame":
+        with carrying(relay, wrong, how, "/ws") as socket:
+            assert told(socket)["error"]["code"] == "invalid_api_key"
+            assert close_code(socket) == 1008
+        return
+    for token, status in ((wrong, 401), (provider.token(), 403)):
+        with pytest.raises(InvalidStatus) as refused, carrying(relay, token, how, "/ws"):
+            pass
+        assert refused.value.response.status_code == status
+
+
+def test_a_token_that_has_ended_asks_nothing_more_on_its_socket(
+    start: Start, provider: IdentityProvider
+) -> None:
+    relay = start(leeway_s=0)
+    ends = int(time.time()) + 3
+    with carrying(relay, provider.token(exp=ends), "header", "/ws") as socket:
+        ask_socket(socket, "a")
+        assert told_answer(socket)[-1]["type"] == "done"
+        until(lambda: time.time() > ends)
+        ask_socket(socket, "b")
+        assert told(socket)["error"]["code"] == "invalid_api_key"
+        assert close_code(socket) == 1008
+
+
+@pytest.mark.parametrize("how", ["header", "openai's subprotocol"])
+def test_a_token_opens_a_realtime_session(
+    start_relay: StartRelay, provider: IdentityProvider, how: str
+) -> None:
+    with FakeRealtime() as realtime:
+        named = {"issuer": provider.issuer, "audience": AUDIENCE}
+        named |= {"policies": [{"claim": "groups", "value": "ml", "models": ["voice"]}]}
+        relay = start_relay(upstream_url=realtime.url, issuers=[named])
+        path, token = "/v1/realtime?model=voice", provider.token(groups=["ml"])
+        with carrying(relay, token, how, path) as session:
+            assert told(session) == {"type": "session.created"}
+            session.send(json.dumps({"type": "session.update", "session": {"model": "other"}}))
+            assert told(session)["error"]["code"] == "model_not_allowed"
+        assert token not in str(realtime.handshakes[0].headers)
+        for query, given, status in (
+            ("?model=other", token, 403),
+            ("", token, 403),
+            ("?model=voice", provider.token(groups=["ml"], exp=1), 401),
+        ):
+            with (
+                pytest.raises(InvalidStatus) as refused,
+                carrying(relay, given, how, f"/v1/realtime{query}"),
+            ):
+                pass
+            assert refused.value.response.status_code == status
+        assert len(realtime.handshakes) == 1
 
 
 def test_without_pyjwt_the_start_says_what_to_install(

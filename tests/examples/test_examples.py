@@ -60,12 +60,9 @@ def test_a_page_gets_a_token_and_not_the_key(start_relay: StartRelay) -> None:
     back_end = subprocess.Popen(
         [sys.executable, str(EXAMPLES / "browser_token.py")],
         env=os.environ | {"OPENAI_BASE_URL": relay.url, "OPENAI_API_KEY": key, "PORT": str(port)},
-        stdout=subprocess.PIPE,
-        text=True,
+        stderr=subprocess.DEVNULL,
     )
     try:
-        assert back_end.stdout is not None
-        assert "gives a token" in back_end.stdout.readline()
         made = _post_when_it_listens(f"http://127.0.0.1:{port}/", back_end)
         assert made.headers["access-control-allow-origin"] == page
         token = made.json()["value"]
@@ -75,11 +72,11 @@ def test_a_page_gets_a_token_and_not_the_key(start_relay: StartRelay) -> None:
     finally:
         back_end.kill()
         back_end.wait()
-        if back_end.stdout is not None:
-            back_end.stdout.close()
+    code = [line for line in (EXAMPLES / "browser_token.py").read_text().splitlines() if line]
+    assert sum("import" not in line and line[0] not in '#"' for line in code) <= 11
 
 
-def _post_when_it_listens(url: str, server: subprocess.Popen[str]) -> httpx.Response:
+def _post_when_it_listens(url: str, server: subprocess.Popen[bytes]) -> httpx.Response:
     with httpx.Client(trust_env=False, timeout=30) as browser:
         while True:
             try:

@@ -20,6 +20,11 @@ PRICE = Price(
 )
 
 
+def test_sound_that_is_counted_by_time_costs_by_the_minute() -> None:
+    assert cost(Price(minute=USD * 6 // 1000), Usage(heard_ms=90_000)) == 9_000_000
+    assert cost(Price(minute=1), Usage(heard_ms=1)) == 1  # rounded up, as all is
+
+
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [

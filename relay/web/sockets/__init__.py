@@ -3,6 +3,7 @@
 gate.py          the ASGI application: handshake, origin, which of the two it is
 credential.py    where a handshake has its key
 wire.py          one open socket: frames in and out
+wishes.py        the models that a session's events name, held against the key's
 crowd.py         all open sockets: how many of a key, and their end when the relay stops
 conversation.py  the frames of a client on /ws, and the turns that they begin
 turn.py          one question and its answer, with its accounts

@@ -73,9 +73,10 @@ class Gate:
         self._crowd = crowd
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        wire = Wire(scope, receive, send)
+        turns = self._latest()
+        wire = Wire(scope, receive, send, turns.limits.max_frame_bytes)
         try:
-            credential = await _check_handshake(scope, self._latest())
+            credential = await _check_handshake(scope, turns)
             if scope["path"] == PATH:
                 await self._chat(wire, credential)
             else:

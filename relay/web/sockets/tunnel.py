@@ -12,6 +12,9 @@ Codes of closes pass, but for those that cannot be sent.
     the key holds no longer, or its limits or budget are used up
                                            an `error` event and 1008 to the client
     the relay stops                        1001 to both, as soon as no response runs
+
+An event in which a key for certain models asks for another is not passed on: the client gets an
+`error` event, and the session goes on.
 """
 
 import asyncio
@@ -43,6 +46,7 @@ from relay.web.sockets.frames import GOING_AWAY, POLICY_VIOLATION
 from relay.web.sockets.pace import Pace
 from relay.web.sockets.turn import Latest, Turns
 from relay.web.sockets.wire import Wire
+from relay.web.sockets.wishes import Unwanted, check_event
 
 BAD_GATEWAY = 1014
 LOOK_AGAIN_S = 1.0
@@ -85,7 +89,7 @@ class Tunnel:
             ClientLeft: its client left before it was.
         """
         turns = self._latest()
-        identity = await identity_of(self._credential, turns.keyring)
+        self._identity = identity = await identity_of(self._credential, turns.keyring)
         with self._crowd.entered(self, identity, turns.limits.max_open):
             if self._crowd.draining:
                 raise ShuttingDown
@@ -171,7 +175,12 @@ class Tunnel:
                 if excess := self._pace.excess(turns.limits.frames_per_s):
                     await asyncio.sleep(excess / turns.limits.frames_per_s)
                 await self._look_at_key(turns)
+                if self._identity.models:
+                    check_event(message, self._identity, session.target.model or "")
                 await session.socket.send(message)
+            except Unwanted as unwanted:
+                with suppress(ClientLeft):  # which is heard of with the next message
+                    await self._tell(unwanted.error, unwanted.event_id)
             except ClientLeft:
                 return End((GOING_AWAY, ""), _sendable(self._wire.code, self._wire.reason))
             except SocketClosed as closed:
@@ -200,17 +209,21 @@ class Tunnel:
         now = self._loop.time()
         if now - self._looked_at >= LOOK_AGAIN_S:
             self._looked_at = now
-            await identity_of(self._credential, turns.keyring)
+            self._identity = await identity_of(self._credential, turns.keyring)
 
     async def _refused(self, error: RelayError, billing: Billing) -> End:
         """Tell the client in an event as OpenAI's, and close."""
         billing.fail(error)
-        told: dict[str, Any] = orjson.loads(RelayError.envelope(error))
-        told["error"]["event_id"] = None
-        event = {"type": "error", "event_id": f"event_{self._loop.time():.6f}", **told}
         with suppress(ClientLeft):
-            await self._wire.send(orjson.dumps(event).decode())
+            await self._tell(error)
         return End((POLICY_VIOLATION, error.message), (GOING_AWAY, ""))
+
+    async def _tell(self, error: RelayError, about: str | None = None) -> None:
+        """An `error` event; `about` is the client's event that it is for. Raises: ClientLeft."""
+        told: dict[str, Any] = orjson.loads(RelayError.envelope(error))
+        told["error"]["event_id"] = about
+        event = {"type": "error", "event_id": f"event_{self._loop.time():.6f}", **told}
+        await self._wire.send(orjson.dumps(event).decode())
 
     def _finish(self, end: End) -> None:
         if not self._ended.done():

@@ -5,16 +5,29 @@ from starlette.types import Message, Receive, Scope, Send
 from relay.errors import RelayError
 from relay.web.presence import ClientLeft
 from relay.web.replies import JSON
+from relay.web.sockets.frames import POLICY_VIOLATION
 
 MAX_REASON_BYTES = 123
 """What a close frame has room for."""
 
+TOO_BIG = 1009
+BYTES_PER_CHARACTER = 4
+"""At most, in UTF-8."""
+
+_REFUSAL = "websocket.http.response"
+"""The extension of ASGI by which a handshake is answered with more than a bare 403."""
+
 
 class Wire:
-    """A socket under ASGI. `code` and `reason` are those of the client's close, once it left."""
+    """A socket under ASGI. `code` and `reason` are those of the client's close, once it left.
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    A message of more than `max_bytes` closes it: our own server has that limit before it holds the
+    message, another one has its own.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, max_bytes: int) -> None:
         self.scope = scope
+        self._max_bytes = max_bytes
         self.code = 1005
         self.reason = ""
         self._receive = receive
@@ -42,6 +55,9 @@ class Wire:
 
     async def refuse(self, error: RelayError) -> None:
         """Answer the handshake with an HTTP error instead of opening the socket."""
+        if _REFUSAL not in (self.scope.get("extensions") or {}):
+            await self._send({"type": "websocket.close", "code": POLICY_VIOLATION})
+            return
         headers = [JSON, *((name, value) for name, value in error.headers if name != JSON[0])]
         start = {"type": "websocket.http.response.start", "status": error.status}
         await self._send({**start, "headers": headers})
@@ -56,7 +72,11 @@ class Wire:
             self.reason = message.get("reason") or ""
             raise ClientLeft
         text: str | None = message.get("text")
-        return message["bytes"] if text is None else text
+        said: str | bytes = message["bytes"] if text is None else text
+        if len(said) * BYTES_PER_CHARACTER > self._max_bytes and _size(said) > self._max_bytes:
+            await self.close(TOO_BIG, f"more than {self._max_bytes} bytes")
+            raise ClientLeft
+        return said
 
     async def send(self, message: str | bytes) -> None:
         """Send a message, as soon as there is room for it. Raises: ClientLeft."""
@@ -82,3 +102,7 @@ class Wire:
         except OSError:  # as ASGI has it for a client that is gone
             self._closed = True
             raise ClientLeft from None
+
+
+def _size(message: str | bytes) -> int:
+    return len(message.encode("utf-8", "replace") if isinstance(message, str) else message)
