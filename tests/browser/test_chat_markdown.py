@@ -56,6 +56,16 @@ FORMS = [
      "https://x.example/a(b)</a>. 好</p>"),
     ("<mailto:a@b.example>", f'<p><a href="mailto:a@b.example" {LINK}>a@b.example</a></p>'),
     ("![alt](https://x.example/y.png)", f'<p><a href="https://x.example/y.png" {LINK}>alt</a></p>'),
+    (r"so \(a_1 * b_1\) and $x_1 = y^{*2*}$.", r'<p>so <code class="formula">\(a_1 * b_1\)</code> '
+     'and <code class="formula">$x_1 = y^{*2*}$</code>.</p>'),
+    ("text\n$$\na_1 \\\\\n*b*\n$$\nmore", '<p>text</p><pre class="formula" tabindex="0"><code>'
+     "$$\na_1 \\\\\n*b*\n$$</code></pre><p>more</p>"),
+    ("\\[ x \\].", '<pre class="formula" tabindex="0"><code>\\[ x \\].</code></pre>'),
+    ("from $5 to *$6*, $HOME_A and $PATH_B", "<p>from $5 to <em>$6</em>, $HOME_A and $PATH_B</p>"),
+    ("a\n$$\n+ b\n$$", '<p>a</p><pre class="formula" tabindex="0"><code>$$\n+ b\n$$</code></pre>'),
+    ("a\n*b*\n1.5 c\n#d\n***e***", "<p>a<br><em>b</em><br>1.5 c<br>#d<br>"
+     "<em><strong>e</strong></em></p>"),
+    ("$$ is money\n\n*b*", "<p>$$ is money</p><p><em>b</em></p>"),
 ]  # fmt: skip
 
 
@@ -86,6 +96,28 @@ def test_only_what_grows_is_made_anew(page: Page) -> None:
         }"""
     )
     assert kept == [True, True, "one\ntwo"]
+
+
+def test_code_that_is_whole_has_its_colours(page: Page) -> None:
+    text = "```py\ndef f(): return 'a' + 12  # <b>\n```"
+    assert 'class="c-' not in shown(page, text[:-3])
+    whole = shown(page, text[:-3], text)
+    for kind, part in (("word", "def"), ("text", "'a'"), ("number", "12")):
+        assert f'<span class="c-{kind}">{part}</span>' in whole
+    assert '<span class="c-comment"># &lt;b&gt;</span>' in whole
+    assert 'class="c-' not in shown(page, text.replace("py", "brainfuck"))
+    assert 'class="c-' not in shown(page, text.replace("12", "12" * 10_000))
+
+
+def test_colours_change_no_letter(page: Page) -> None:
+    sample = "\n".join(
+        [*HOSTILE, "let s = `a ${b}`; 'it''s' -- x", '"open', "/* open", "'" + "''open"]
+    )
+    sample = sample.replace("```", "")
+    for language in ("c", "json", "yaml", "python", "shell", "sql", "html"):
+        for text in (sample, sample[::-1]):
+            lines = shown(page, f"```{language}\n{text}\n```", html=False)
+            assert lines == language + text.replace("\t", "    ")
 
 
 def test_code_can_be_copied(visit: Visit, echo: RunningRelay) -> None:
@@ -173,6 +205,19 @@ BOMBS: dict[str, Any] = {
     "pipes": "|" * 50_000 + "\n" + "|-" * 20_000,
     "angles": "<http://" * 10_000,
     "nested": "\n".join("  " * n + "- x" for n in range(300)),
+    "dollars": "$a^" * 20_000,
+    "formulas": "$$a\n" * 20_000,
+    "formula": "\\\\(" * 20_000,
+    **{
+        f"{name} in {language}": f"```{language}\n{text * (20_000 // len(text))}\n```"
+        for language in ("py", "js", "sh", "sql", "html", "yaml")
+        for name, text in {
+            "ticks": "`",
+            "texts": '"\\',
+            "comments": "/*",
+            "marks": "'\"#-<",
+        }.items()
+    },
 }
 
 

@@ -17,8 +17,9 @@ const MARKS = /\*+|_+|~+/y;
 const TARGET = /\(\s*(?:<([^<>\n]{0,2000})>|([^\s()]{0,2000}(?:\([^\s()]{0,500}\)[^\s()]{0,500}){0,3}))(?:\s+(?:"[^"\n]{0,500}"|'[^'\n]{0,500}'))?\s*\)/y;
 const ENTITY = /&(amp|lt|gt|quot|nbsp|#39);/y;
 const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', nbsp: "\u00a0", "#39": "'" };
+const FORMULA = /\\\([^\n]{1,1000}?\\\)|\\\[[^\n]{1,1000}?\\\]|\$\$[^$\n]{1,1000}\$\$|\$(?![\s$])(?=[^$\n]{0,500}[\\^_{])(?:[^$*\n]|\*(?!\*)){1,500}(?<!\s)\$(?!\w)/y;
 const WORD = /[\p{L}\p{N}]/u;
-const SPECIAL = /[\\\n `<h*_~![&]/gi;
+const SPECIAL = /[\\\n `<h*_~![&$]/gi;
 
 /** The address as the browser will read it, if it may be followed; else null. */
 export function safeAddress(text) {
@@ -60,7 +61,9 @@ export function inline(text, inLink = false) {
     if (at >= text.length) break;
     const character = text[at];
     let match;
-    if (character === "\\" && (match = here(ESCAPE))) {
+    if ("\\$".includes(character) && (match = here(FORMULA))) {
+      put(make("code", { class: "formula" }, match[0]), FORMULA.lastIndex);
+    } else if (character === "\\" && (match = here(ESCAPE))) {
       plain += match[1];
       at = ESCAPE.lastIndex;
     } else if ("\n \\".includes(character) && (match = here(BREAK))) {

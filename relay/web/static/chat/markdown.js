@@ -5,9 +5,10 @@
 //     answer.show("The **first** words of many");   only the block that grows is made anew
 //
 // What is left out is left out on purpose: HTML (shown as text), pictures (shown as links), code by
-// indentation and underlined headings (models mean something else by both).
+// indentation and underlined headings (models mean something else by both). Formulas are shown as they
+// are written, with nothing in them taken for Markdown.
 
-import { codeBlock } from "./code.js";
+import { codeBlock, fill } from "./code.js";
 import { make } from "./elements.js";
 import { inline } from "./inline.js";
 
@@ -19,6 +20,8 @@ const RULE = /^ {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( *)([-*+]|\d{1,9}[.)])(?: +|$)/;
 const COLUMNS = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
+const FORMULA = /^ {0,3}(\$\$|\\\[)/;
+const LONGEST_FORMULA = 60; // lines
 const TASK = /^\[([ xX])\] /;
 
 /** Shows text that grows in an element. */
@@ -31,23 +34,37 @@ export class Markdown {
   clear() {
     this.element.replaceChildren();
     this.text = "";
-    this.settled = 0; // where the last block begins: what is before it never changes
-    this.last = null;
+    this.settled = 0; // where the first block begins that may change
+    this.open = []; // from that one on: {element, source, grow}
   }
 
   show(raw) {
     const text = raw.replace(/\r\n?/g, "\n").replaceAll("\t", "    ");
     if (!text.startsWith(this.text)) this.clear();
     this.text = text;
-    const blocks = read(text.slice(this.settled).split("\n"), 0);
+    const rest = text.slice(this.settled);
+    const blocks = read(rest.split("\n"), 0);
     blocks.forEach((block, index) => {
-      if (index === 0 && this.last?.grow?.(block)) return;
-      const element = block.build();
-      if (index === 0 && this.last) this.last.element.replaceWith(element);
-      else this.element.append(element);
-      this.last = { element, grow: growing(block, element) };
+      const source = rest.slice(block.start, blocks[index + 1]?.start);
+      const known = this.open[index];
+      if (known?.source === source) return;
+      if (known?.grow?.(block)) known.source = source;
+      else this.#put(index, source, block);
     });
-    if (blocks.length > 1) this.settled += blocks.at(-1).start;
+    for (const { element } of this.open.splice(blocks.length)) element.remove();
+    // A line that has only begun may turn out to belong to the block before it: "*" to "*word*".
+    const firm = blocks.length - (blocks.at(-1)?.start > rest.lastIndexOf("\n") ? 2 : 1);
+    if (firm > 0) {
+      this.settled += blocks[firm].start;
+      this.open.splice(0, firm);
+    }
+  }
+
+  #put(index, source, block) {
+    const element = block.build();
+    if (this.open[index]) this.open[index].element.replaceWith(element);
+    else this.element.append(element);
+    this.open[index] = { element, source, grow: growing(block, element) };
   }
 }
 
@@ -56,7 +73,7 @@ function growing(block, element) {
   if (block.kind !== "code") return null;
   return (next) => {
     if (next.kind !== "code" || next.language !== block.language) return false;
-    element.querySelector("code").textContent = next.text;
+    fill(element.querySelector("code"), next.text, next.language, next.closed);
     return true;
   };
 }
@@ -94,7 +111,12 @@ function readBlock(lines, at, depth) {
   if (depth < DEEPEST && QUOTE.test(line)) return readQuote(lines, at, depth);
   if (depth < DEEPEST && ITEM.test(line)) return readList(lines, at, depth);
   if (isTable(lines, at)) return readTable(lines, at);
-  let end = at + 1;
+  let end = endOfFormula(lines, at);
+  if (end) {
+    const text = lines.slice(at, end).join("\n").trim();
+    return { end, build: () => make("pre", { class: "formula", tabindex: "0" }, make("code", {}, text)) };
+  }
+  end = at + 1;
   while (end < lines.length && !interrupts(lines, end)) end += 1;
   const text = lines.slice(at, end).map((one) => one.trimStart()).join("\n").trimEnd();
   return { end, build: () => make("p", {}, ...inline(text)) };
@@ -102,7 +124,23 @@ function readBlock(lines, at, depth) {
 
 function interrupts(lines, at) {
   const line = lines[at];
-  return line.trim() === "" || [FENCE, HEADING, RULE, QUOTE, ITEM].some((one) => one.test(line)) || isTable(lines, at);
+  return line.trim() === "" || [FENCE, HEADING, RULE, QUOTE, ITEM].some((one) => one.test(line)) || isTable(lines, at) || endOfFormula(lines, at) > 0;
+}
+
+/** Behind the last line of a formula that begins here; 0 where none does, or a blank line is in it. */
+function endOfFormula(lines, at) {
+  const match = FORMULA.exec(lines[at]);
+  if (!match) return 0;
+  const close = match[1] === "$$" ? "$$" : "\\]";
+  const first = lines[at].slice(match[0].length);
+  const last = Math.min(lines.length, at + LONGEST_FORMULA);
+  for (let end = at; end < last; end += 1) {
+    const line = (end === at ? first : lines[end]).trimEnd().replace(/[.,;]$/, "");
+    if (line.endsWith(close)) return line.indexOf(close) === line.length - close.length ? end + 1 : 0;
+    if (end > at && line.trim() === "" && end + 1 < lines.length) return 0;
+  }
+  // One that is being written has no end yet.
+  return last === lines.length && first.trim() === "" ? last : 0;
 }
 
 function readCode(lines, at, [, fence, info]) {
@@ -113,7 +151,8 @@ function readCode(lines, at, [, fence, info]) {
   const strip = (line) => line.slice(Math.min(indent, line.length - line.trimStart().length));
   const text = lines.slice(at + 1, end).map(strip).join("\n");
   const language = info.trim().split(/\s/)[0].slice(0, 40);
-  return { kind: "code", language, text, end: Math.min(end + 1, lines.length), build: () => codeBlock(text, language) };
+  const closed = end < lines.length;
+  return { kind: "code", language, text, closed, end: closed ? end + 1 : end, build: () => codeBlock(text, language, closed) };
 }
 
 function readQuote(lines, at, depth) {
