@@ -92,10 +92,18 @@ def test_only_what_grows_is_made_anew(page: Page) -> None:
           markdown.show(text + "one\\ntwo");
           const grown = element.querySelector("pre").textContent;
           markdown.show(text + "one\\ntwo\\n```\\n\\nlast");
-          return [first === element.children[0], code === element.children[1], grown];
+          const all = [first === element.children[0], code === element.children[1], grown];
+          for (const [text, tag] of [["- a\\n- b", "li"], ["|a|\\n|-|\\n|1|\\n|2", "tbody tr"]]) {
+            markdown.show(text);
+            const [part, last] = element.querySelectorAll(tag);
+            markdown.show(text + "c");
+            const [same, other] = element.querySelectorAll(tag);
+            all.push(part === same, last === other);
+          }
+          return all;
         }"""
     )
-    assert kept == [True, True, "one\ntwo"]
+    assert kept == [True, True, "one\ntwo", True, False, True, False]
 
 
 def test_code_that_is_whole_has_its_colours(page: Page) -> None:

@@ -13,5 +13,8 @@ export function codeBlock(text, language, closed) {
 }
 
 export function fill(code, text, language, closed) {
-  code.replaceChildren(...((closed && coloured(text, language)) || [text]));
+  const colours = closed ? coloured(text, language) : null;
+  const known = code.childNodes.length === 1 ? code.firstChild.data : "";
+  if (!colours && known && text.startsWith(known)) code.firstChild.appendData(text.slice(known.length));
+  else code.replaceChildren(...(colours ?? [text]));
 }

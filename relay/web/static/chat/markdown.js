@@ -68,12 +68,30 @@ export class Markdown {
   }
 }
 
-/** Code grows by its text alone, so that a selection and the place scrolled to stay. */
+/**
+ * How a block grows in its place; null when it is made anew: `grow(next)` tells whether it could.
+ *
+ * Code grows by its text alone, so that a selection and the place scrolled to stay; lists and tables
+ * by their parts, or the last of a thousand lines would cost as much as all of them.
+ */
 function growing(block, element) {
-  if (block.kind !== "code") return null;
+  if (block.kind === "code") {
+    return (next) => {
+      if (next.kind !== "code" || next.language !== block.language) return false;
+      fill(element.querySelector("code"), next.text, next.language, next.closed);
+      return true;
+    };
+  }
+  let { parts } = block;
+  if (!parts) return null;
+  const holder = element.querySelector(":scope > table > tbody") ?? element;
   return (next) => {
-    if (next.kind !== "code" || next.language !== block.language) return false;
-    fill(element.querySelector("code"), next.text, next.language, next.closed);
+    if (next.kind !== block.kind) return false;
+    let same = 0;
+    while (same < parts.length && parts[same] === next.parts[same]) same += 1;
+    while (holder.children.length > same) holder.lastElementChild.remove();
+    holder.append(...next.parts.slice(same).map((_, index) => next.buildPart(same + index)));
+    parts = next.parts;
     return true;
   };
 }
@@ -188,7 +206,14 @@ function readList(lines, at, depth) {
   }
   while (end > at && lines[end - 1].trim() === "") end -= 1;
   const start = kind(first) === "ol" && Number.parseInt(first, 10) !== 1 ? Number.parseInt(first, 10) : null;
-  return { end, build: () => make(kind(first), { start }, ...items.map((item) => buildItem(item, depth))) };
+  const buildPart = (index) => buildItem(items[index], depth);
+  return {
+    kind: `${kind(first)} ${start}`,
+    parts: items.map((item) => item.join("\n")),
+    buildPart,
+    end,
+    build: () => make(kind(first), { start }, ...items.map((_, index) => buildPart(index))),
+  };
 }
 
 function buildItem(lines, depth) {
@@ -219,7 +244,15 @@ function readTable(lines, at) {
     const texts = cells(line);
     return make("tr", {}, ...sides.map((side, column) => make(tag, { class: side }, ...inline(texts[column] ?? ""))));
   };
-  const body = () => lines.slice(at + 2, end).map((line) => row(line, "td"));
-  const table = () => make("table", {}, make("thead", {}, row(lines[at], "th")), make("tbody", {}, ...body()));
-  return { end, build: () => make("div", { class: "table", tabindex: "0" }, table()) };
+  const parts = lines.slice(at + 2, end);
+  const buildPart = (index) => row(parts[index], "td");
+  const body = () => make("tbody", {}, ...parts.map((_, index) => buildPart(index)));
+  const table = () => make("table", {}, make("thead", {}, row(lines[at], "th")), body());
+  return {
+    kind: `table ${lines[at]}\n${lines[at + 1]}`,
+    parts,
+    buildPart,
+    end,
+    build: () => make("div", { class: "table", tabindex: "0" }, table()),
+  };
 }
