@@ -1,20 +1,14 @@
 """What the tests stand on: a fake upstream and a real relay, both on sockets of this machine."""
 
 import socket
-import threading
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
 
 import httpx
 import pytest
 from fake_upstream import FakeUpstream
 from hypothesis import HealthCheck, settings
-from running import UPSTREAM_KEY, RunningRelay, StartRelay
-
-from relay.app import Relay
-from relay.serving import build_server, listen
-from relay.settings import Settings
+from running import UPSTREAM_KEY, RunningRelay, StartRelay, relays
 
 pytest_plugins = ["kinds", "servers"]
 
@@ -38,24 +32,8 @@ def upstream() -> Iterator[FakeUpstream]:
 @pytest.fixture
 def start_relay() -> Iterator[StartRelay]:
     """Starts relays with the settings given; all of them stop with the test."""
-    running: list[RunningRelay] = []
-
-    def start(*, local: Any = None, **settings: Any) -> RunningRelay:
-        # Most tests want nothing remembered; those that do say where.
-        usual = {"shutdown_grace_s": 0.2, "database_url": "none"}
-        relay = Relay(Settings(**{**usual, **settings}), local=local)
-        server = build_server(relay)
-        listener = listen("127.0.0.1", 0)
-        root = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        running.append(RunningRelay(relay, server, thread, root))
-        running[-1].http.get("/healthz").raise_for_status()
-        return running[-1]
-
-    yield start
-    for one in running:
-        one.stop()
+    with relays() as start:
+        yield start
 
 
 @pytest.fixture

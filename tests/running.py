@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 
 from relay.app import Relay
-from relay.serving import Server
+from relay.serving import Server, build_server, listen
+from relay.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 _ADDRESS = re.compile(r"relay \S+ on (http://\S+)/v1$")
@@ -52,6 +53,29 @@ class RunningRelay:
 
 
 StartRelay = Callable[..., RunningRelay]
+
+
+@contextmanager
+def relays() -> Iterator[StartRelay]:
+    """Starts relays with the settings given, which stop with the block."""
+    running: list[RunningRelay] = []
+
+    def start(*, local: Any = None, **settings: Any) -> RunningRelay:
+        # Most tests want nothing remembered; those that do say where.
+        usual = {"shutdown_grace_s": 0.2, "database_url": "none"}
+        relay = Relay(Settings(**{**usual, **settings}), local=local)
+        server = build_server(relay)
+        listener = listen("127.0.0.1", 0)
+        root = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        running.append(RunningRelay(relay, server, thread, root))
+        running[-1].http.get("/healthz").raise_for_status()
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.stop()
 
 
 def chat(text: str = "one two three", **fields: Any) -> dict[str, Any]:

@@ -7,18 +7,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import (
     Browser,
-    BrowserContext,
-    ConsoleMessage,
     Page,
-    Request,
     expect,
     sync_playwright,
 )
+from visiting import PATIENCE_MS, Visit, visiting
 
 FLAGS = [
     "--no-sandbox",
@@ -30,9 +27,6 @@ FLAGS = [
     "--disable-sync",
 ]
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-
-PATIENCE_MS = 30_000
-"""On a machine that has other work."""
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -62,49 +56,11 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     assert faults == []
 
 
-Visit = Callable[..., Page]
-
-
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Visit]:
-    """Opens a page as somebody who was never there: `visit(address, locale="zh-CN", …)`.
-
-    It must not complain, nor ask anything of another host. With `refused=True` requests may fail,
-    which Chromium writes into the console by itself.
-    """
-    faults: list[str] = []
-    contexts: list[BrowserContext] = []
-
-    def open_page(address: str, *, refused: bool = False, **options: Any) -> Page:
-        options = {"viewport": {"width": 1180, "height": 760}, "locale": "en-GB"} | options
-        contexts.append(browser.new_context(**options))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        host = address.split("/")[2]
-
-        def hear(line: ConsoleMessage) -> None:
-            stopped = "ERR_CONNECTION_REFUSED" in line.text  # the test's relay, before its page
-            failed = refused and "Failed to load" in line.text
-            if line.type == "error" and not (failed or stopped):
-                faults.append(line.text)
-
-        def see(request: Request) -> None:
-            if not request.url.startswith((f"http://{host}/", "data:", "blob:")):
-                faults.append(request.url)
-
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", hear)
-        page.on("request", see)
-        page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
-        page.goto(address)
-        # Whoever types before its scripts are there is not heard.
-        expect(page.locator("#chat[aria-busy=true]")).to_have_count(0)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert faults == []
+    """`visiting`, for one test."""
+    with visiting(browser) as visit:
+        yield visit
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -1,13 +1,12 @@
 """What a model writes is shown as Markdown, and can do nothing else, in a real Chromium."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
-from running import RunningRelay
-
-Visit = Callable[..., Page]
+from playwright.sync_api import Browser, Page, expect
+from running import RunningRelay, relays
+from visiting import Visit, visiting
 
 SHOW = """async ([texts, html]) => {
   const { Markdown } = await import("/static/chat/markdown.js");
@@ -25,9 +24,11 @@ def shown(page: Page, *texts: str, html: bool = True) -> str:
     return page.evaluate(SHOW, [list(texts), html])
 
 
-@pytest.fixture
-def page(visit: Visit, echo: RunningRelay) -> Page:
-    return visit(echo.root)
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Iterator[Page]:
+    """One for all of them: none looks at what another has shown."""
+    with relays() as start, visiting(browser) as visit:
+        yield visit(start(local="echo").root)
 
 
 LINK = 'target="_blank" rel="noopener noreferrer nofollow"'

@@ -27,6 +27,9 @@ PIXEL = (
 PRICE = PriceSettings.model_validate(
     {"model": "*", "upstream": "upstream", "prompt_usd": 2, "completion_usd": 2000}
 )
+LOOK_MS = 2000
+"""How often the badge looks."""
+
 Visit = Callable[..., Page]
 
 
@@ -100,6 +103,27 @@ def test_an_answer_is_shown_as_it_comes_and_can_be_stopped(
     upstream.wait_for(lambda: upstream.requests[-1].closed_at is not None)
     ask(page, "again")
     answered(page, "again")
+
+
+def test_thoughts_are_folded_and_never_sent_back(
+    visit: Visit, relay: RunningRelay, upstream: FakeUpstream
+) -> None:
+    pieces = transcripts.reasoning_stream(["first <b>this</b>,", " then that"], ["So it is."])
+    upstream.answer(Script(pieces=pieces, headers=STREAM), path=CHAT, times=1)
+    page = visit(relay.root)
+    ask(page, "think")
+    answered(page, "So it is.")
+    thoughts = last(page).locator(".reasoning")
+    expect(thoughts.locator("p")).to_be_hidden()
+    thoughts.get_by_text("Thoughts").click()
+    expect(thoughts.locator("p")).to_have_text("first <b>this</b>, then that")
+    expect(thoughts.locator("p")).to_be_visible()
+    ask(page, "again")
+    answered(page, "again")
+    assert "first" not in json.dumps(sent(upstream))
+    assert sent(upstream)["messages"][1] == {"role": "assistant", "content": "So it is."}
+    page.reload()
+    expect(page.locator(".reasoning p")).to_be_hidden()
 
 
 def test_an_answer_tried_again_is_another_version(
@@ -197,16 +221,18 @@ def test_a_badge_follows_what_serves(
         prices=[PRICE],
         state_file=tmp_path / "state.json",
     )
-    page = visit(relay.root)
+    page = visit(relay.root, clock=True)
     expect(page.locator("#serving")).to_have_text("remote")
     bearer = {"authorization": f"Bearer {ADMIN}"}
     relay.http.put("/admin/mode", json={"mode": "local"}, headers=bearer).raise_for_status()
+    page.clock.run_for(LOOK_MS)
     expect(page.locator("#serving")).to_have_text("local")
     expect(page.locator("#model")).to_have_value("echo")
     ask(page, "near")
     answered(page, "near")
     expect(last(page).locator(".took")).to_contain_text("free · local")
     relay.http.put("/admin/mode", json={"mode": "remote"}, headers=bearer).raise_for_status()
+    page.clock.run_for(LOOK_MS)
     expect(page.locator("#serving")).to_have_text("remote")
     expect(page.locator("#model")).to_have_value("small")
 
