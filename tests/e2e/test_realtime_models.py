@@ -157,6 +157,7 @@ def test_a_key_for_certain_models_names_no_other(
         '{"type": "session.update", "session": {"model": "other",}}',
         '{"type": "session.update", "session": {"mod\\u0065l": "other"}}',
         b'{"type": "session.update", "session": {"model": "other"}}',
+        b'{"type": "session.update", "session": {"model": "other",}}',
         '{"model": ' + "[" * 100_000,
     ],
 )
