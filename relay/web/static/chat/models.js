@@ -54,6 +54,7 @@ export class Models {
     options.push(make("option", { value: OTHER }, say("modelOther")));
     this.select.replaceChildren(...options);
     this.select.value = this.name;
+    this.select.title = this.name; // long names are cut
   }
 
   async #change() {
