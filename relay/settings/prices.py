@@ -29,6 +29,6 @@ class PriceSettings(Section):
     audio_prompt_usd: Usd | None = Field(None, description="audio tokens of the prompt")
     audio_completion_usd: Usd | None = Field(None, description="audio tokens of the completion")
     request_usd: Usd = Field(Decimal(0), description="in USD for each request")
-    minute_usd: Usd = Field(
-        Decimal(0), description="in USD for a minute of sound, where an upstream counts time"
+    minute_usd: Usd | None = Field(
+        None, description="in USD for a minute of sound, where an upstream counts time"
     )

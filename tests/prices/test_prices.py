@@ -47,7 +47,9 @@ def test_ones_own_price_goes_before_the_tables() -> None:
     pattern = prices.price("vendor/x", "a")
     assert pattern is not None
     assert (pattern.prompt, pattern.cached, pattern.completion) == (3 * 10**9, 10**9, 5 * 10**9)
-    assert prices.price("known", "vllm") == FREE._replace(request=0)
+    assert prices.price("known", "vllm") == FREE._replace(request=0, minute=None)
+    assert prices.cost("known", "vllm", Usage(10)) == 0
+    assert prices.cost("known", "vllm", Usage(heard_ms=10)) is None  # nobody said what a minute is
     assert prices.cost("vendor/x", "a", Usage(10, 1, 5)) == 5 * 3000 + 5 * 1000 + 5000
 
 
