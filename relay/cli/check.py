@@ -4,7 +4,7 @@ settings    read as `relay serve` reads them
 door        where it would listen, and for whom
 upstream    asked for its models, once with each of its keys
 model       where its calls go, and what about that was hardly meant
-local       looked for, not loaded; only when something is answered by it
+local       looked for, its head read, not loaded; only when something is answered by it
 ledger      where usage is kept: reached, not changed
 """
 
@@ -29,6 +29,7 @@ from relay.errors import (
     UpstreamTimeout,
 )
 from relay.local import installed_plugins, open_locals
+from relay.local.shelf import NotAModel, Shelf, check_file
 from relay.prices import Prices
 from relay.settings import (
     Settings,
@@ -102,9 +103,21 @@ def _local(settings: Settings) -> Iterator[Finding]:
         return
     for card in local.cards():
         where = specs.get(card.id) or settings.local or "(default)"
-        yield Finding("local", where, "ok", f"{card.id}; not loaded")
+        try:
+            _look_at(where, settings)
+        except (NotAModel, OSError) as exc:
+            yield Finding("local", where, "wrong", f"{card.id}: {exc}")
+        else:
+            yield Finding("local", where, "ok", f"{card.id}; not loaded")
     for asked, model in settings.local_map.items():
         yield Finding("local", asked, "ok", f"answered by {model}")
+
+
+def _look_at(spec: str, settings: Settings) -> None:
+    """See whether a GGUF file is whole, as far as its head tells. Raises: NotAModel, OSError."""
+    kind, _, rest = spec.partition(":")
+    if kind == "llama":
+        check_file(Shelf(settings.local_folder).path_of(rest))
 
 
 def _ledger(settings: Settings) -> Finding:

@@ -1,6 +1,8 @@
 """What the head of a GGUF file tells, without loading it.
 
-    "GGUF" version tensors entries   name type value, entries times   ...the rest is not read
+    "GGUF" version tensors entries   name type value, entries times   the place of each tensor
+
+The weights themselves, which follow, are not read; whether they are all there is seen from that.
 
 Source: the GGUF specification of the ggml project (little-endian; strings are counted bytes).
 """
@@ -27,6 +29,9 @@ _NUMBERS = {
     12: "<d",
 }  # fmt: skip  # a table of the specification
 _TEXT, _LIST = 8, 9
+_ALIGNMENT_BYTES = 32
+"""Where the weights begin, unless the file says otherwise: at the next multiple of it."""
+_MAX_DIMENSIONS = 4
 
 
 class NotGguf(Exception):
@@ -62,7 +67,8 @@ def read_head(path: Path) -> GgufHead:
         size = file.seek(0, 2)
         file.seek(0)
         try:
-            said = _entries(file)
+            said, tensors = _entries(file)
+            _check_weights(file, tensors, said.get("general.alignment"), size)
         except (struct.error, EOFError, UnicodeDecodeError, MemoryError) as exc:
             raise NotGguf("it is damaged, or was not copied to its end") from exc
     return _head(said, size)
@@ -94,15 +100,35 @@ def _head(said: dict[str, Any], size: int) -> GgufHead:
     )
 
 
-def _entries(file: BinaryIO) -> dict[str, Any]:
+def _entries(file: BinaryIO) -> tuple[dict[str, Any], int]:
+    """What it says of itself, and how many tensors it has."""
     if _take(file, 4) != MAGIC:
         raise NotGguf("it is no GGUF file")
-    version, _, count = struct.unpack("<IQQ", _take(file, 20))
+    version, tensors, count = struct.unpack("<IQQ", _take(file, 20))
     if version not in VERSIONS:
         raise NotGguf(f"its GGUF version is {version}; relay reads 2 and 3")
     if count > MAX_ENTRIES:
         raise EOFError
-    return {_text(file): _value(file, *struct.unpack("<I", _take(file, 4))) for _ in range(count)}
+    said = {_text(file): _value(file, *struct.unpack("<I", _take(file, 4))) for _ in range(count)}
+    return said, tensors
+
+
+def _check_weights(file: BinaryIO, tensors: int, alignment: Any, size: int) -> None:
+    """Raises: EOFError: the last tensor would begin behind the end of the file."""
+    if tensors > MAX_ENTRIES:
+        raise EOFError
+    last = -1
+    for _ in range(tensors):
+        _text(file)
+        (dimensions,) = struct.unpack("<I", _take(file, 4))
+        if dimensions > _MAX_DIMENSIONS:
+            raise EOFError
+        *_, offset = struct.unpack(f"<{dimensions}QIQ", _take(file, 8 * dimensions + 12))
+        last = max(last, offset)
+    step = alignment if isinstance(alignment, int) and alignment > 0 else _ALIGNMENT_BYTES
+    begin = -(-file.tell() // step) * step
+    if tensors and begin + last >= size:
+        raise EOFError
 
 
 def _value(file: BinaryIO, kind: int) -> Any:

@@ -264,6 +264,14 @@ def test_a_local_model_that_is_not_there_is_wrong(relay: Program) -> None:
     assert rows(shown.stdout)["local"].startswith("llama:nowhere.gguf wrong ")
 
 
+def test_a_model_file_that_is_damaged_is_wrong(relay: Program, tmp_path: Path) -> None:
+    (tmp_path / "half.gguf").write_bytes(b"GGUF")
+    shown = relay("check", "--local", f"llama:{tmp_path / 'half.gguf'}")
+
+    assert shown.returncode == 1
+    assert "half: it is damaged, or was not copied to its end" in shown.stdout
+
+
 def test_local_mode_leaves_the_upstreams_alone(relay: Program, fake: FakeUpstream) -> None:
     shown = relay("check", "--mode", "local", "--local", "echo", "--upstream-url", fake.url)
 

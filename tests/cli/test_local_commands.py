@@ -27,6 +27,7 @@ CONTENT = b"".join(
         b"GGUF" + struct.pack("<IQQ", 3, 1, 1),
         struct.pack("<Q", len(KIND)) + KIND,
         struct.pack("<IQ", 8, len(VALUE)) + VALUE,
+        struct.pack("<Q1sIQIQ", 1, b"w", 1, 2_000_000, 24, 0),
         os.urandom(2_000_000),
     ]
 )

@@ -31,8 +31,13 @@ def packed(kind: int, value: Any) -> bytes:
     return struct.pack({U32: "<I", F32: "<f"}[kind], value)
 
 
-def head(*entries: bytes, version: int = 3) -> bytes:
-    return b"GGUF" + struct.pack("<IQQ", version, 0, len(entries)) + b"".join(entries)
+def head(*entries: bytes, version: int = 3, tensors: int = 0) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", version, tensors, len(entries)) + b"".join(entries)
+
+
+def tensor(name: str, *sizes: int, offset: int) -> bytes:
+    counted = struct.pack("<I", len(sizes))
+    return text(name) + counted + struct.pack(f"<{len(sizes)}QIQ", *sizes, 0, offset)
 
 
 ARCHITECTURE = entry("general.architecture", TEXT, "llama")
@@ -81,6 +86,17 @@ def test_a_file_that_ends_anywhere_too_early_is_damaged(tmp_path: Path) -> None:
             read(tmp_path, WHOLE[:end])
 
 
+@pytest.mark.parametrize("step", [32, 64])
+def test_weights_that_were_not_copied_are_missed(tmp_path: Path, step: int) -> None:
+    said = [ARCHITECTURE, entry("general.alignment", U32, step)]
+    names = head(*said, tensors=2) + tensor("a", 8, offset=0) + tensor("b", 2, 4, offset=step)
+    until_last = names + bytes(-len(names) % step + step)
+    assert read(tmp_path, until_last + bytes(1)).architecture == "llama"
+    for content in (until_last, names, names[:-1]):
+        with pytest.raises(NotGguf, match="not copied to its end"):
+            read(tmp_path, content)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -92,6 +108,8 @@ def test_a_file_that_ends_anywhere_too_early_is_damaged(tmp_path: Path) -> None:
         (head(text("x") + struct.pack("<IIQ", LIST, LIST, 1)), "damaged"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 2**60), "damaged"),
         (head(struct.pack("<Q", 2**60)), "damaged"),
+        (head(ARCHITECTURE, tensors=2**40), "damaged"),
+        (head(ARCHITECTURE, tensors=1) + tensor("a", *[1] * 5, offset=0), "damaged"),
     ],
 )
 def test_what_is_no_model_says_in_what_way(tmp_path: Path, content: bytes, said: str) -> None:
