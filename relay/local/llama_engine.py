@@ -15,8 +15,12 @@ from relay.local.gguf import GgufHead, NotGguf, read_head
 from relay.local.llama_chunks import first_line, refusal
 from relay.local.resident import Unloadable
 
-BATCH_TOKENS = 128
-"""Prompt tokens computed in one go; between two of these a request can be cancelled."""
+BATCH_TOKENS = 64
+"""Prompt tokens computed in one go; between two of these a request can be cancelled.
+
+Twice as many read a long prompt 2 to 4 % faster, and keep a place from the next one for twice as
+long.
+"""
 
 CACHE_MIB = 64
 """Memory for the prompts of earlier requests; the engine's default is 8192."""

@@ -16,7 +16,7 @@ from relay.errors import BackendError, InvalidRequest, NoUpstream, RouteNotFound
 from relay.local import LocalBackend
 from relay.local.feed import Feed
 from relay.local.llama import LlamaBackend, LlamaOptions
-from relay.local.llama_engine import LlamaEngine
+from relay.local.llama_engine import LlamaEngine, Opening
 from relay.local.llama_tools import MOST_CALLS
 from relay.local.opening import find_smollm2
 
@@ -59,6 +59,24 @@ asyncio.run(main())
 def broken(path: Path) -> LlamaBackend:
     options = LlamaOptions(context_tokens=128, parallel=1)
     return LlamaBackend(path, name="broken", options=options)
+
+
+async def test_tokens_are_counted_as_the_engine_counts_them(smollm2: LocalBackend) -> None:
+    path = find_smollm2()
+    assert path is not None
+    counted: list[dict[str, Any]] = []
+    engine = LlamaEngine(Opening(path, context_tokens=256, parallel=1, threads=1))
+    fields = {"max_tokens": 4, "stop": [], "seed": 1, "temperature": 0}
+    messages = [{"role": "user", "content": "Tell me a long story."}]
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    engine.ask(
+        {"messages": messages, **fields, **options},
+        lambda chunk: bool(counted.append(chunk.get("usage") or {})),
+        chat=True,
+    )
+    usage = (await body(smollm2, chat_call("Tell me a long story.", **fields)))["usage"]
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    assert [usage[name] for name in names] == [counted[-1][name] for name in names]
 
 
 async def test_a_stream_has_the_classic_shape_under_the_asked_name(smollm2: LocalBackend) -> None:
@@ -347,15 +365,19 @@ async def test_leaving_a_stream_frees_its_place(smollm2: LocalBackend) -> None:
 
 
 async def test_a_long_prompt_is_cancelled_while_it_is_read(smollm2: LocalBackend) -> None:
-    story = "once " * 300
-    task = asyncio.create_task(events(smollm2, chat_call(story)))
+    """Its places go to who waits for them, while most of it was never read."""
+    story = "once " * 400
+    task = asyncio.create_task(events(smollm2, chat_call(story, n=2)))
     await until(lambda: any(thread.name == "relay-local" for thread in threading.enumerate()))
+    waiting = asyncio.create_task(body(smollm2, chat_call(max_tokens=1)))
+    await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert (await waiting)["usage"]["completion_tokens"] == 1
     assert no_threads_left()
     usage = (await body(smollm2, chat_call(story, max_tokens=1)))["usage"]
-    assert usage["prompt_tokens"] > 300
+    assert usage["prompt_tokens"] > 400
     assert usage["prompt_tokens_details"]["cached_tokens"] < 300
 
 
