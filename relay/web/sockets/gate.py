@@ -73,10 +73,10 @@ class Gate:
         self._crowd = crowd
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        turns = self._latest()
-        wire = Wire(scope, receive, send, turns.limits.max_frame_bytes)
+        # No local may hold what `_latest` gives: this frame lives as long as the socket.
+        wire = Wire(scope, receive, send, self._latest().limits.max_frame_bytes)
         try:
-            credential = await _check_handshake(scope, turns)
+            credential = await _check_handshake(scope, self._latest())
             if scope["path"] == PATH:
                 await self._chat(wire, credential)
             else:
