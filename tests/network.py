@@ -78,7 +78,9 @@ class Network:
         # The kernel completes handshakes until the queue is full, and then ignores each SYN.
         self._listener.listen(0)
         self._listener.setblocking(True)
-        self._filler = socket.create_connection((HOST, self.port))
+        self._filler = socket.socket()
+        self._filler.setblocking(False)  # the place in the queue may be taken already
+        self._filler.connect_ex((HOST, self.port))
 
     async def _refuse(self) -> None:
         # Before a call can fail: whoever looks then must not find the port open any more.
