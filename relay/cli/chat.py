@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from relay.cli.conversation import Conversation
-from relay.cli.endpoint import explain, list_models, open_endpoint
+from relay.cli.endpoint import explain_api, list_models, open_endpoint
 from relay.cli.prompt import read_message
 from relay.cli.terminal import fail, note, say
 from relay.errors import BackendError
@@ -57,7 +57,7 @@ async def _first_model(backend: Backend, url: str) -> str:
     try:
         cards = await list_models(backend)
     except BackendError as exc:
-        fail(explain(exc, url))
+        fail(explain_api(exc, url))
     if not cards:
         fail(f"{url} has no models; name one with --model")
     return str(cards[0]["id"])
@@ -100,7 +100,7 @@ class _Chat:
             reason = self._runner.run(_interruptible(self._conversation.ask(question, show)))
         except BackendError as exc:
             self._end_line(last)
-            note(f"relay: {explain(exc, self._url)}", style="red")
+            note(f"relay: {explain_api(exc, self._url)}", style="red")
             return 1
         self._end_line(last)
         if reason is None:

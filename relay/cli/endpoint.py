@@ -77,6 +77,14 @@ def explain(exc: BackendError, url: str) -> str:
             return exc.message
 
 
+def explain_api(exc: BackendError, url: str) -> str:
+    """The same of an API, whose base URL has a path."""
+    missing = isinstance(exc, UpstreamStatus) and exc.status == 404
+    if missing and not urlsplit(url).path.strip("/"):
+        return f"no API at {url}; did you mean {url.rstrip('/')}/v1?"
+    return explain(exc, url)
+
+
 def error_message(body: bytes) -> str:
     """The message of OpenAI's error envelope, or the beginning of whatever else it is."""
     try:

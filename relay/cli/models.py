@@ -5,7 +5,7 @@ import json
 
 from rich.text import Text
 
-from relay.cli.endpoint import explain, list_models, open_endpoint
+from relay.cli.endpoint import explain_api, list_models, open_endpoint
 from relay.cli.terminal import fail, print_table, printable, say
 from relay.errors import BackendError
 from relay.local.states import in_words
@@ -21,7 +21,7 @@ async def _show(backend: Backend, url: str, *, as_json: bool) -> None:
     try:
         cards = await list_models(backend)
     except BackendError as exc:
-        fail(explain(exc, url))
+        fail(explain_api(exc, url))
     finally:
         await backend.aclose()
     if as_json:

@@ -53,6 +53,14 @@ def test_a_malformed_url_is_a_mistake_of_the_user(relay: Program) -> None:
     assert shown.stderr.startswith("relay: --url: a base URL starts with http://")
 
 
+def test_a_url_without_its_path_is_told(relay: Program, fake: FakeUpstream) -> None:
+    root = fake.url.removesuffix("/v1")
+    shown = relay("models", "--url", f"{root}/", "--key", "sk-canary")
+
+    assert shown.returncode == 1
+    assert shown.stderr == f"relay: no API at {root}/; did you mean {root}/v1?\n"
+
+
 def test_a_malformed_key_is_not_shown(relay: Program) -> None:
     shown = relay("models", "--key", "sk canary")
 
