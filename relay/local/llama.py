@@ -68,6 +68,8 @@ class LlamaOptions(Options):
     """Who sees to tools: relay, which holds answers to a grammar, or the chat template."""
     embeddings_only: bool = False
     """The file is a model for embeddings: nothing else is answered."""
+    batch_tokens: Annotated[int, Field(ge=8, le=4096)] = 40
+    """Of prompts, computed in one go; between two of these a request can be cancelled."""
 
 
 class LlamaBackend(Answering):
@@ -87,6 +89,7 @@ class LlamaBackend(Answering):
             parallel=options.parallel,
             threads=options.threads,
             chat_template=options.chat_template,
+            batch_tokens=options.batch_tokens,
         )
         memory = memory or Memory()
 

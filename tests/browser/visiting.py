@@ -55,4 +55,4 @@ def visiting(browser: Browser) -> Iterator[Visit]:
     yield open_page
     for context in contexts:
         context.close()
-    assert faults == []
+    assert not faults, faults
