@@ -9,12 +9,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from fake_upstream import FakeUpstream
 from playwright.sync_api import (
     Browser,
     Page,
     expect,
     sync_playwright,
 )
+from running import StartRelay
 from visiting import PATIENCE_MS, Visit, visiting
 
 FLAGS = [
@@ -57,8 +59,8 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
 
 
 @pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    """`visiting`, for one test."""
+def visit(browser: Browser, upstream: FakeUpstream, start_relay: StartRelay) -> Iterator[Visit]:
+    """`visiting`, for one test: its pages close first, then its relays, then `upstream`."""
     with visiting(browser) as visit:
         yield visit
 
