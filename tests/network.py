@@ -33,8 +33,7 @@ class Network:
         self.url = f"http://{HOST}:{self.port}/v1"
         self._passing = asyncio.Event()
         self._passing.set()
-        self._accepting: asyncio.Task[None] | None = None
-        self._pumps: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._open: set[asyncio.StreamWriter] = set()
         self._filler: socket.socket | None = None
 
@@ -74,10 +73,9 @@ class Network:
 
     async def _drop(self) -> None:
         self._passing.clear()
-        await self._stop_accepting()
+        self._stop_accepting()
         # The kernel completes handshakes until the queue is full, and then ignores each SYN.
         self._listener.listen(0)
-        self._listener.setblocking(True)
         self._filler = socket.socket()
         self._filler.setblocking(False)  # the place in the queue may be taken already
         self._filler.connect_ex((HOST, self.port))
@@ -85,7 +83,7 @@ class Network:
     async def _refuse(self) -> None:
         # Before a call can fail: whoever looks then must not find the port open any more.
         self._listener.shutdown(socket.SHUT_RDWR)
-        await self._stop_accepting()
+        self._stop_accepting()
         self._listener.close()
         await self._reset_all()
 
@@ -100,20 +98,18 @@ class Network:
         self._listener.listen(BACKLOG)
         self._listener.setblocking(False)
         self._passing.set()
-        self._accepting = self._loop.create_task(self._accept())
+        self._loop.add_reader(self._listener, self._accept)
 
     async def _close(self) -> None:
-        await self._stop_accepting()
+        self._stop_accepting()
         self._listener.close()
         if self._filler is not None:
             self._filler.close()
         await self._reset_all()
 
-    async def _stop_accepting(self) -> None:
-        if self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.wait([self._accepting])
-            self._accepting = None
+    def _stop_accepting(self) -> None:
+        if self._listener.fileno() != -1:
+            self._loop.remove_reader(self._listener)
 
     async def _reset_all(self) -> None:
         for writer in self._open:
@@ -121,27 +117,33 @@ class Network:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             writer.transport.abort()
         self._open.clear()
-        for pump in self._pumps:
+        for pump in self._tasks:
             pump.cancel()
-        if self._pumps:
-            await asyncio.wait(self._pumps)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
-    async def _accept(self) -> None:
-        while True:
-            accepted, _ = await self._loop.sock_accept(self._listener)
-            ours = await asyncio.open_connection(sock=accepted)
-            self._open.add(ours[1])  # or it would be closed when this is cancelled
-            try:
-                theirs = await asyncio.open_connection(HOST, self._to)
-            except OSError:
-                ours[1].transport.abort()
-                self._open.discard(ours[1])
-                continue
-            self._open.add(theirs[1])
-            for reader, writer in ((ours[0], theirs[1]), (theirs[0], ours[1])):
-                pump = self._loop.create_task(self._pump(reader, writer))
-                self._pumps.add(pump)
-                pump.add_done_callback(self._pumps.discard)
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # it has left
+            accepted, _ = self._listener.accept()
+            self._begin(self._join(accepted))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _join(self, accepted: socket.socket) -> None:
+        ours = await asyncio.open_connection(sock=accepted)
+        self._open.add(ours[1])
+        try:
+            theirs = await asyncio.open_connection(HOST, self._to)
+        except OSError:
+            ours[1].transport.abort()
+            self._open.discard(ours[1])
+            return
+        self._open.add(theirs[1])
+        self._begin(self._pump(ours[0], theirs[1]))
+        self._begin(self._pump(theirs[0], ours[1]))
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         passing = self._passing
