@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import math
 import pickle
 import socket
@@ -39,6 +40,8 @@ SHUTDOWN_MARGIN_S = 2.0
 
 WORKER_MARGIN_S = 3.0
 """What a worker has beyond that, to give back its connections and models, before it is killed."""
+
+_log = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
@@ -91,7 +94,8 @@ def serve(
     or a causal language model of transformers. `local` is any other of your own.
 
     `announce` is called once, with the port, when the address is the relay's; with several workers,
-    when the first of them serves. A `local` model is in a process of its own then: a copy.
+    when the first of them serves; without it a line of the log tells the address. A `local` model
+    is in a process of its own then: a copy.
     SIGHUP has the settings read again from their `sources`; without settings, from those of now.
     `opened` is the local backend that they name, when it has been opened already.
 
@@ -105,6 +109,7 @@ def serve(
         sources = sources or Sources()
         settings = sources.load()
     local = given_model(local, model, tokenizer)
+    announce = announce or partial(_log_address, settings)
     logs.configure(settings.log_level, settings.log_format)
     with held():
         if settings.workers > 1:
@@ -113,9 +118,13 @@ def serve(
             return
         relay = Relay(settings, local=local, opened=opened)
         listener = listen(settings.host, settings.port)
-        if announce is not None:
-            announce(listener.getsockname()[1])
+        announce(listener.getsockname()[1])
         _run(relay, listener, Reloader(relay, sources), lambda: None)
+
+
+def _log_address(settings: Settings, port: int) -> None:
+    url = settings.model_copy(update={"port": port}).address + "/v1"
+    _log.info("listening", extra={"fields": {"url": url}})
 
 
 def _run(
@@ -133,7 +142,7 @@ def _serve_by_workers(
     supervision: Supervision,
     sources: Sources | None,
     local: LocalModel | LocalBackend | None,
-    announce: Callable[[int], None] | None,
+    announce: Callable[[int], None],
 ) -> None:
     try:
         pickle.dumps(local)
@@ -165,7 +174,7 @@ def _serve_by_workers(
         orders(settings),
         listener,
         count=settings.workers,
-        announce=lambda: announce(port) if announce is not None else None,
+        announce=partial(announce, port),
         renew=renew,
         watch=supervision.watch,
         companion=Together(counting, models),

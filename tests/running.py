@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from relay.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 _ADDRESS = re.compile(r"relay \S+ on (http://\S+)/v1$")
+_LISTENING = re.compile(r" INFO listening url=(http://\S+)/v1\n")
 UPSTREAM_KEY = "sk-hidden-canary-0123456789"
 """The key that only the upstream may ever see."""
 
@@ -86,23 +88,22 @@ def chat(text: str = "one two three", **fields: Any) -> dict[str, Any]:
 @contextmanager
 def program(directory: Path, *arguments: str) -> Iterator[str]:
     """A Python program that serves by the environment, and its address; it has to end well."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("RELAY_", "OPENAI_"))}
-    root = f"http://127.0.0.1:{port}"
-    running = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=directory,
-        env=clean | {"RELAY_PORT": str(port), "PYTHONPATH": str(ROOT)},
-    )
-    try:
-        while not accepts(root):
-            with suppress(subprocess.TimeoutExpired):
-                raise AssertionError(f"it ended with {running.wait(timeout=0.05)}")
-        yield root
-    finally:
-        running.terminate()
-        assert running.wait(timeout=20) == 0
+    with TemporaryFile() as log:
+        running = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=directory,
+            env=clean | {"RELAY_PORT": "0", "PYTHONPATH": str(ROOT)},
+            stderr=log,
+        )
+        try:
+            while (told := _LISTENING.search(os.pread(log.fileno(), 100_000, 0).decode())) is None:
+                with suppress(subprocess.TimeoutExpired):
+                    raise AssertionError(f"it ended with {running.wait(timeout=0.05)}")
+            yield told[1]
+        finally:
+            running.terminate()
+            assert running.wait(timeout=20) == 0
 
 
 @contextmanager

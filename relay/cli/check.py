@@ -20,7 +20,7 @@ from relay.books import ledger_of, store_of
 from relay.cli import routes
 from relay.cli.endpoint import NoModelList, explain, list_models
 from relay.cli.finding import Finding, print_findings
-from relay.cli.outline import address, admission, needs_local
+from relay.cli.outline import admission, needs_local
 from relay.errors import (
     BackendError,
     ConnectTimeout,
@@ -85,7 +85,7 @@ def run(flags: dict[str, Any], config: str | None) -> None:
 
 
 def _read(settings: Settings) -> Iterator[Finding]:
-    yield Finding("door", f"{address(settings)}/v1", "ok", f"for {admission(settings)}")
+    yield Finding("door", f"{settings.address}/v1", "ok", f"for {admission(settings)}")
     yield _ledger(settings)
     yield from _local(settings)
 

@@ -1,15 +1,7 @@
-"""What a configuration amounts to: where the relay is, who may call it, whether it has a model."""
+"""What a configuration amounts to: who may call the relay, and whether it has a model."""
 
 from relay.local import is_chosen
 from relay.settings import Settings, is_loopback
-
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never bound
-
-
-def address(settings: Settings) -> str:
-    """The URL under which the relay is reached from this machine, without a path."""
-    host = _EVERY_ADDRESS.get(settings.host, settings.host).strip("[]")
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 def admission(settings: Settings) -> str:

@@ -9,7 +9,6 @@ import os
 import signal
 
 from relay.cli.endpoint import explain, open_endpoint
-from relay.cli.outline import address
 from relay.cli.terminal import fail, note
 from relay.errors import BackendError, UpstreamAuth, UpstreamStatus
 from relay.settings import SettingsError, load_settings
@@ -28,7 +27,7 @@ def run(*, config: str | None, url: str | None, key: str | None, pid: int | None
             settings = load_settings(config=config)
         except SettingsError as exc:
             fail(f"{exc}\nnothing was reloaded")
-        url = url or address(settings)
+        url = url or settings.address
         if key is None and settings.admin_key is not None:
             key = settings.admin_key.get_secret_value()
     if key is None:

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from relay import __version__
-from relay.cli.outline import address, admission, serves_locally, steps_in
+from relay.cli.outline import admission, serves_locally, steps_in
 from relay.cli.terminal import fail, note
 from relay.local import LocalBackend, open_locals, opens_lightly
 from relay.reload import Sources, held
@@ -34,11 +34,11 @@ def run(flags: dict[str, Any], config: str | None) -> None:
 
 def _listen(settings: Settings, local: LocalBackend | None, sources: Sources) -> None:
     def announce(port: int) -> None:
-        if settings.log_format == "text":
-            _announce(settings.model_copy(update={"port": port}), local)
+        _announce(settings.model_copy(update={"port": port}), local)
 
+    readable = announce if settings.log_format == "text" else None
     try:
-        serve(settings, announce=announce, sources=sources, opened=local)
+        serve(settings, announce=readable, sources=sources, opened=local)
     except OSError as exc:
         place = f"port {settings.port} of {settings.host}"
         if exc.errno == errno.EADDRINUSE:
@@ -53,7 +53,7 @@ def _announce(settings: Settings, local: LocalBackend | None) -> None:
         source = f"the local model {settings.local if local is None else _first_id(local)}"
     else:
         source = ", ".join(upstream.base_url for upstream in settings.all_upstreams())
-    note(f"relay {__version__} on {address(settings)}/v1", style="bold")
+    note(f"relay {__version__} on {settings.address}/v1", style="bold")
     note(f"  serves from {source}", style="")
     if steps_in(settings):
         name = settings.local or settings.local_models[0].id
@@ -73,7 +73,7 @@ def _curl(settings: Settings, local: LocalBackend | None) -> str:
     }
     authorization = "-H 'authorization: Bearer KEY' " if settings.has_keys else ""
     return (
-        f"curl -N {address(settings)}/v1/chat/completions {authorization}"
+        f"curl -N {settings.address}/v1/chat/completions {authorization}"
         f"-H 'content-type: application/json' -d '{json.dumps(body)}'"
     )
 

@@ -25,6 +25,8 @@ from relay.settings.values import (
 
 Mode = Literal["auto", "remote", "local"]
 
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never bound
+
 
 class Settings(Section):
     """The whole configuration; frozen once it is made.
@@ -295,6 +297,12 @@ class Settings(Section):
     def faults(self) -> list[str]:
         """What does not hold between these settings: nothing, unless one is a `model_copy`'s."""
         return faults_of(self)
+
+    @property
+    def address(self) -> str:
+        """The URL under which the relay is reached from this machine, without a path."""
+        host = _EVERY_ADDRESS.get(self.host, self.host).strip("[]")
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def has_keys(self) -> bool:

@@ -2,27 +2,12 @@ from typing import Any
 
 import pytest
 
-from relay.cli.outline import address, admission, needs_local, steps_in
+from relay.cli.outline import admission, needs_local, steps_in
 from relay.settings import Settings
 
 KEYS = ("rk-canary-1", "rk-canary-2")
 NAMED = {"name": "ci", "sha256": "0" * 64}
 ISSUER = {"issuer": "https://login.example", "audience": "relay"}
-
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [
-        ("127.0.0.1", "http://127.0.0.1:8000"),
-        ("localhost", "http://localhost:8000"),
-        ("0.0.0.0", "http://127.0.0.1:8000"),
-        ("::", "http://[::1]:8000"),
-        ("::1", "http://[::1]:8000"),
-        ("192.0.2.7", "http://192.0.2.7:8000"),
-    ],
-)
-def test_the_address_is_one_that_this_machine_can_call(host: str, url: str) -> None:
-    assert address(Settings(host=host, allow_anonymous=True)) == url
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,20 @@ class TestDoor:
         place.environment(RELAY_ALLOW_ANONYMOUS="", RELAY_API_KEYS="k1, k2,")
         assert [key.get_secret_value() for key in place.load().api_keys] == ["k1", "k2"]
 
+    @pytest.mark.parametrize(
+        ("host", "url"),
+        [
+            ("127.0.0.1", "http://127.0.0.1:8000"),
+            ("localhost", "http://localhost:8000"),
+            ("0.0.0.0", "http://127.0.0.1:8000"),
+            ("::", "http://[::1]:8000"),
+            ("::1", "http://[::1]:8000"),
+            ("192.0.2.7", "http://192.0.2.7:8000"),
+        ],
+    )
+    def test_the_address_is_one_that_this_machine_can_call(self, host, url):
+        assert Settings(host=host, allow_anonymous=True).address == url
+
 
 class TestInPython:
     def test_settings_take_what_they_are_given_and_leave_the_environment_alone(self, place):
