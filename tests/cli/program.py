@@ -82,7 +82,8 @@ class _Forker:
     """The process that forks, while this one lives."""
 
     def __init__(self) -> None:
-        self._orders, theirs = socket.socketpair()
+        # Of messages: of a stream, a child's number and its status could come as one.
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._orders.settimeout(PATIENCE_S)
         with theirs:
             self._process = subprocess.Popen(
