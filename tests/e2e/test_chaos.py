@@ -70,11 +70,12 @@ def relay(start_relay: StartRelay, frail: list[Frail], upstream: FakeUpstream) -
     """A relay over two frail upstreams and, behind them, one that never fails."""
     upstream.answer(lambda _: Script(pieces=GOOD, headers=STREAM))
     limits = {"connect_s": 2, "first_byte_s": 1, "idle_s": 5, "total_s": 60}
-    places = [*((one.name, one.url) for one in frail), ("sure", upstream.url)]
+    patient = limits | {"first_byte_s": 20}  # it shares this process with hundreds of streams
+    places = [*((one.name, one.url, limits) for one in frail), ("sure", upstream.url, patient)]
     return start_relay(
         upstreams=[
             {"name": name, "base_url": url, "timeouts": limits, "breaker": {"open_s": 0.5}}
-            for name, url in places
+            for name, url, limits in places
         ],
         models=[
             {
@@ -123,7 +124,8 @@ async def load(relay: RunningRelay, until: float) -> tuple[Counter[str], dict[st
                 reply = await client.post(f"{relay.url}/chat/completions", json=body)
                 attempts[name] = int(reply.headers["x-relay-attempts"])
                 if reply.status_code != 200:
-                    ended[f"status {reply.status_code}"] += 1
+                    target = reply.headers["x-relay-upstream"]
+                    ended[f"status {reply.status_code} of {target}"] += 1
                 elif reply.content == b"".join(GOOD):
                     ended["whole"] += 1
                 elif b'"error"' in reply.content and b"[DONE]" not in reply.content:
