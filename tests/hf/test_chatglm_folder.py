@@ -55,7 +55,7 @@ async def test_a_folder_whose_code_cannot_chat_is_one_clear_sentence(tmp_path: P
 async def test_a_model_in_hand_is_asked_through_its_template() -> None:
     settings = Settings(local_parallel=2)
     backend = as_backend(Handed(make_model(), make_tokenizer(TEMPLATE)), settings)
-    answer = await body(backend, chat_call(max_tokens=3))
+    answer = await body(backend, chat_call(max_tokens=3, temperature=0))
     assert answer["usage"]["completion_tokens"] == 3
     assert [card.id for card in backend.cards()] == ["glmforcausallm"]
     await backend.aclose()
@@ -71,7 +71,7 @@ def test_the_example_serves_a_folder(tmp_path: Path, tiny_chat: Path) -> None:
 
 def test_a_real_relay_serves_a_folder(start_relay: StartRelay, tiny: Path) -> None:
     relay = start_relay(local=f"transformers:{tiny}")
-    answer = relay.ask("Hello", max_tokens=5).json()
+    answer = relay.ask("Hello", max_tokens=5, temperature=0).json()
     assert answer["usage"]["completion_tokens"] == 5
     assert relay.ask("Hello", max_tokens=5, stream=True).text.endswith("data: [DONE]\n\n")
     refused = relay.ask("x" * 300)

@@ -110,7 +110,7 @@ async def test_requests_that_wait_together_are_computed_together_each_by_its_own
     watched = Watched()
     backend = around(watched)
     watched.going_on.clear()
-    first = asyncio.create_task(body(backend, chat_call(max_tokens=2)))
+    first = asyncio.create_task(body(backend, chat_call(max_tokens=2, temperature=0)))
     await until(lambda: bool(watched.rows))
     others = [
         asyncio.create_task(body(backend, chat_call(question, max_tokens=length, temperature=0)))
@@ -175,13 +175,13 @@ async def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(
     assert refused.value.param == "messages"
     assert f"has {CONTEXT_TOKENS + 2} tokens" in refused.value.message
     assert f"is {CONTEXT_TOKENS} tokens" in refused.value.message
-    answer = await body(backend, chat_call("x" * (CONTEXT_TOKENS - 7)))
+    answer = await body(backend, chat_call("x" * (CONTEXT_TOKENS - 7), temperature=0))
     assert answer["usage"]["total_tokens"] == CONTEXT_TOKENS
     assert answer["choices"][0]["finish_reason"] == "length"
 
 
 async def test_max_length_counts_the_prompt(backend: LocalBackend) -> None:
-    answer = await body(backend, chat_call(max_length=PROMPT_TOKENS + 3))
+    answer = await body(backend, chat_call(max_length=PROMPT_TOKENS + 3, temperature=0))
     assert answer["usage"]["completion_tokens"] == 3
     with pytest.raises(InvalidRequest, match="leaves nothing of 'max_length'"):
         await body(backend, chat_call(max_length=PROMPT_TOKENS))
@@ -260,7 +260,7 @@ async def test_who_leaves_in_the_middle_of_a_prompt_ends_the_work_between_two_la
     with pytest.raises(asyncio.CancelledError):
         await task
     watched.going_on.set()
-    answer = await body(backend, chat_call(max_tokens=1))
+    answer = await body(backend, chat_call(max_tokens=1, temperature=0))
     assert answer["usage"]["completion_tokens"] == 1
     assert watched.layers == [0, 0, 1], "the first prompt came no further than its first layer"
     await backend.aclose()
@@ -268,12 +268,25 @@ async def test_who_leaves_in_the_middle_of_a_prompt_ends_the_work_between_two_la
 
 
 async def test_who_leaves_a_batch_lets_the_others_go_on() -> None:
-    backend = around(Watched())
-    async with backend.stream(chat_call(max_tokens=200, stream=True)) as answer:
-        async for _ in answer:
-            break
-        staying = asyncio.create_task(body(backend, chat_call(max_tokens=30)))
+    watched = Watched()
+    backend = around(watched)
+    fields = {"temperature": 0}  # a chance answer may end early
+
+    async def leave() -> None:
+        async with backend.stream(chat_call(max_tokens=200, stream=True, **fields)) as answer:
+            async for _ in answer:
+                break
+
+    watched.going_on.clear()
+    first = asyncio.create_task(body(backend, chat_call(max_tokens=1, **fields)))
+    await until(lambda: bool(watched.rows))
+    leaving = asyncio.create_task(leave())
+    staying = asyncio.create_task(body(backend, chat_call(max_tokens=30, **fields)))
+    await until(lambda: len(backend._batcher._waiting) == 2)
+    watched.going_on.set()
+    await asyncio.gather(first, leaving)
     assert (await staying)["usage"]["completion_tokens"] == 30
+    assert watched.rows == [1, *[2] * 30], "both were in one batch, which ended with its last"
     await backend.aclose()
     assert no_threads_left("relay-local")
     assert no_threads_left("relay-batch")
@@ -283,7 +296,7 @@ async def test_who_waits_for_a_batch_may_leave_and_too_many_are_sent_away() -> N
     watched = Watched()
     backend = around(watched, parallel=2)
     watched.going_on.clear()
-    running = asyncio.create_task(body(backend, chat_call(max_tokens=2)))
+    running = asyncio.create_task(body(backend, chat_call(max_tokens=2, temperature=0)))
     await until(lambda: bool(watched.rows))
     waiting = asyncio.create_task(body(backend, chat_call(max_tokens=2)))
     await until(lambda: len(backend._batcher._waiting) == 1)
