@@ -9,7 +9,8 @@ read from them by where it lies between two bounds; so it is never off by more t
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 BOUNDS_S = tuple(0.02 * 1.5**step for step in range(23))
 """Where one bucket ends and the next begins, in seconds."""
@@ -26,9 +27,8 @@ ANSWERED = "status < 400 AND error = ''"
 answers are."""
 
 
-def bucket_of(seconds: float) -> int:
-    """The number of the bucket for a time."""
-    return bisect_right(BOUNDS_S, seconds)
+bucket_of: Callable[[float], int] = partial(bisect_right, BOUNDS_S)
+"""The number of the bucket for a time, in seconds."""
 
 
 def conditions() -> list[str]:

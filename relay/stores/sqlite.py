@@ -10,10 +10,12 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from typing import Any, TypeVar
 
 from relay.stores import histograms, tables
 from relay.stores.fitting import fitting
+from relay.stores.grouped import Groups, by_group, summed
 from relay.stores.records import (
     Audit,
     Bodies,
@@ -40,7 +42,6 @@ from relay.stores.sums import (
     spent_bounds,
     spent_expression,
     statement,
-    summed,
 )
 from relay.stores.superseded import Superseded
 from relay.stores.unavailable import StoreUnavailable
@@ -255,7 +256,7 @@ class SqliteStore:
 
 def _append(
     connection: sqlite3.Connection, rows: Sequence[LedgerRow], bodies: Sequence[Bodies]
-) -> Sequence[LedgerRow]:
+) -> Groups:
     """Those of the rows that were new."""
     known = "ON CONFLICT (at, request_id) DO NOTHING"
     connection.execute("SAVEPOINT rows")
@@ -266,10 +267,11 @@ def _append(
             row for row in rows if _insert(connection, "relay_ledger", tables.LEDGER, [row], known)
         ]
     connection.execute("RELEASE rows")
-    for roll_up, sums in summed(rows).items():
+    groups = by_group(rows)
+    for roll_up, sums in summed(groups).items():
         _insert(connection, roll_up.table, SUMS, sums, ADD)
     _insert(connection, "relay_bodies", tables.BODIES, bodies, known)
-    return rows
+    return groups
 
 
 _KNOWN_SUM = f"ON CONFLICT ({', '.join(SUMS[:GROUP_COLUMNS])}) DO UPDATE SET "
@@ -301,7 +303,7 @@ def _insert(
             f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608 - names of ours
             f"{', '.join([one] * len(chunk))} {conflict}"
         )
-        changed += connection.execute(sql, [value for row in chunk for value in row]).rowcount
+        changed += connection.execute(sql, list(chain.from_iterable(chunk))).rowcount
     return changed
 
 

@@ -7,19 +7,24 @@ written yet is missing in percentiles, and nowhere else.
 """
 
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from relay.stores.grouped import Group, Groups, all_well, failed
 from relay.stores.histograms import BUCKETS, COLUMNS, bucket_of
 from relay.stores.records import LedgerRow
-from relay.stores.sums import GROUP_COLUMNS, HOUR, SUMS, RollUp
+from relay.stores.sums import GROUP_COLUMNS, SUMS, RollUp
 
 FEW = 32
 """Histograms that may be written each time."""
 
 WAIT_S = 30.0
 
-Groups = dict[tuple[Any, ...], list[int | None]]
+Histograms = dict[Group, list[int | None]]
+
+_DURATION = LedgerRow._fields.index("duration_s")
+_FIRST_TOKEN = LedgerRow._fields.index("first_token_s")
 
 _NO_SUMS = (0,) * (len(SUMS) - GROUP_COLUMNS)
 
@@ -27,20 +32,12 @@ _NO_SUMS = (0,) * (len(SUMS) - GROUP_COLUMNS)
 class Times:
     """The histograms of rows, by hour and by whatever else is summed up."""
 
-    def __init__(self, rows: Iterable[LedgerRow] = ()) -> None:
+    def __init__(self, groups: Groups | None = None) -> None:
         self._since = time.monotonic()
-        self._groups: Groups = {}
-        for row in rows:
-            if row.status >= 400 or row.error:
-                continue
-            hour = int(row.at) // HOUR * HOUR
-            group = (hour, row.key_id, row.team_id, row.model_served, row.upstream)
-            counts = self._groups.get(group)
-            if counts is None:
-                counts = self._groups[group] = [None] * len(COLUMNS)
-            _add(counts, bucket_of(row.duration_s), 1)
-            if row.first_token_s is not None:
-                _add(counts, BUCKETS + bucket_of(row.first_token_s), 1)
+        self._groups: Histograms = {}
+        for group, rows in (groups or {}).items():
+            if counts := _counts(rows):
+                self._groups[group] = [counts.get(place) for place in range(len(COLUMNS))]
 
     def __bool__(self) -> bool:
         return bool(self._groups)
@@ -57,13 +54,28 @@ class Times:
 
     def sums(self, roll_up: RollUp) -> list[tuple[Any, ...]]:
         """What they add to a roll-up, in the order of its columns."""
-        groups: Groups = {}
+        groups: Histograms = {}
         for (hour, *of), counts in self._groups.items():
             _merge(groups, {roll_up.group(hour, of): list(counts)})
         return [(*group, *_NO_SUMS, *counts) for group, counts in groups.items()]
 
 
-def _merge(groups: Groups, others: Groups) -> None:
+def _counts(rows: Sequence[LedgerRow]) -> Mapping[int, int]:
+    """How many of the rows that did not fail count in each column."""
+    columns = list(zip(*rows, strict=True))
+    if not all_well(columns):
+        rows = [row for row in rows if not failed(row)]
+        if not rows:
+            return {}
+        columns = list(zip(*rows, strict=True))
+    counts = Counter(map(bucket_of, columns[_DURATION]))
+    first = columns[_FIRST_TOKEN]
+    if first.count(None) < len(first):
+        counts.update(BUCKETS + bucket_of(time_s) for time_s in first if time_s is not None)
+    return counts
+
+
+def _merge(groups: Histograms, others: Histograms) -> None:
     """Add the others; a list of theirs may become one of these."""
     for group, counts in others.items():
         known = groups.setdefault(group, counts)

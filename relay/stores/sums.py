@@ -9,15 +9,14 @@ sums of an hour, so there is one table without keys and teams. The SQL is the sa
 databases; its parameters are PostgreSQL's (`$1`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import add
 from typing import Any
 
 from relay.stores import histograms
 from relay.stores.histograms import BUCKETS
-from relay.stores.records import GroupBy, LedgerRow, UsageQuery, UsageSum
+from relay.stores.records import GroupBy, UsageQuery, UsageSum
 
 HOUR = 3600
 DAY = 86400
@@ -89,40 +88,6 @@ _LATENCY = len(SUMS) - GROUP_COLUMNS
 
 _END_OF_TIME = 2**40
 """Seconds; so that whoever asks until infinity gets whole numbers."""
-
-
-def summed(rows: Iterable[LedgerRow]) -> dict[RollUp, list[tuple[Any, ...]]]:
-    """What rows add to the roll-ups, in the order of `SUMS` and of their keys."""
-    groups: dict[tuple[Any, ...], list[Any]] = {}
-    for row in rows:
-        group = (int(row.at) // HOUR, row.key_id, row.team_id, row.model_served, row.upstream)
-        sums = groups.get(group)
-        if sums is None:
-            sums = groups[group] = [0] * 9 + [0.0]
-        prompt, completion = row.prompt_tokens or 0, row.completion_tokens or 0
-        sums[0] += 1
-        if row.status >= 400 or row.error:
-            sums[1] += 1
-        sums[2] += prompt
-        sums[3] += completion
-        sums[4] += row.cached_tokens or 0
-        sums[5] += row.reasoning_tokens or 0
-        sums[6] += row.audio_tokens or 0
-        if row.cost_nano is not None:
-            sums[7] += row.cost_nano
-        elif prompt + completion > 0:
-            sums[8] += 1
-        sums[9] += row.duration_s
-    return {roll_up: _rolled(groups, roll_up) for roll_up in ROLL_UPS}
-
-
-def _rolled(hours: Mapping[tuple[Any, ...], list[Any]], to: RollUp) -> list[tuple[Any, ...]]:
-    groups: dict[tuple[Any, ...], list[Any]] = {}
-    for (hour, *of), sums in hours.items():
-        group = to.group(hour * HOUR, of)
-        known = groups.get(group)
-        groups[group] = sums if known is None else list(map(add, known, sums))
-    return sorted((*group, *sums) for group, sums in groups.items())
 
 
 @dataclass(frozen=True, slots=True)
