@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from relay.events import AttemptLost, Observer
@@ -89,7 +89,7 @@ class Trail:
         if self.usage is None:
             return Usage(estimate_tokens(self.prompt), written), True
         if written > self.usage.completion_tokens:
-            return replace(self.usage, completion_tokens=written), True
+            return self.usage._replace(completion_tokens=written), True
         return self.usage, True
 
 

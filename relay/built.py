@@ -27,7 +27,6 @@ from relay.errors import (
     RelayError,
     RouteNotFound,
 )
-from relay.events import ignore
 from relay.health import Health
 from relay.keys import (
     Changes,
@@ -240,7 +239,7 @@ class Built:
         origins = Origins(settings.cors_origins, guarded=keyring.guarded)
         accounts = Accounts(logs.of_requests(), self._ledger, self.prices)
         kept = self._ledger is not NO_LEDGER
-        count = kept or accounts.observe is not ignore
+        count = accounts.told
         ask_usage = settings.stream_usage
         engine = Engine(
             self.router,

@@ -9,7 +9,7 @@ None of them is changed once it is made; a changed call is a new one (`dataclass
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as value  # with frozen=True the type checker sees to it
@@ -115,8 +115,7 @@ class Call:
     """Gives the call with another model's name, when its body does not name it as JSON does."""
 
 
-@value(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """The tokens of one answer, as its target counted them; the lower ones are parts of the upper.
 
     `cached_tokens` (read from a cache) and `cache_write_tokens` are of the prompt,

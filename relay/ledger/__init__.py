@@ -18,7 +18,7 @@ from relay.ledger.report import (
     requests_report,
     usage_report,
 )
-from relay.ledger.rows import as_row
+from relay.ledger.rows import as_rows
 
 __all__ = [
     "NO_LEDGER",
@@ -27,7 +27,7 @@ __all__ = [
     "NoLedger",
     "Pricing",
     "Redact",
-    "as_row",
+    "as_rows",
     "key_names",
     "load_redactor",
     "read_page",

@@ -13,14 +13,14 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import islice
+from operator import itemgetter
 from typing import Protocol
 
 from relay.events import RequestEnded
 from relay.ledger.redaction import Redact, redact_keys
-from relay.ledger.rows import as_row
+from relay.ledger.rows import as_rows
 from relay.stores import Bodies, LedgerRow, Store, StoreUnavailable
 from relay.types import Usage
 
@@ -57,6 +57,8 @@ class Pricing(Protocol):
 
 
 _log = logging.getLogger("relay.ledger")
+
+_COST = itemgetter(RequestEnded._fields.index("cost_nano"))
 
 
 class Ledger:
@@ -167,8 +169,11 @@ class Ledger:
             except Exception:  # one batch that nobody can keep must not hold up all that follow
                 self.lost += len(rows)
                 _log.exception("ledger_failed")
-            for _ in rows:
-                self._queue.popleft()
+            if len(rows) == len(self._queue):
+                self._queue.clear()
+            else:
+                for _ in rows:
+                    self._queue.popleft()
             for one in bodies:
                 self._bodies.popleft()
                 self._bodies_bytes -= len(one.request) + len(one.response)
@@ -186,11 +191,11 @@ class Ledger:
         rows: list[LedgerRow] = []
         for start in range(0, len(batch), ROWS_AT_ONCE):
             some = batch[start : start + ROWS_AT_ONCE]
-            if any(one.cost_nano is None and one.usage is not None for one in some):
+            if None in map(_COST, some) and any(map(_is_unpriced, some)):
                 pricing = self._pricing()
                 await self._ready(pricing)
                 some = [_priced(one, pricing) for one in some]
-            rows += map(as_row, some)
+            rows += as_rows(some)
             await asyncio.sleep(0)
         return rows
 
@@ -288,4 +293,8 @@ def _priced(ended: RequestEnded, pricing: Pricing) -> RequestEnded:
     """With its price, if it has none and there is one now."""
     if ended.cost_nano is not None or ended.usage is None:
         return ended
-    return replace(ended, cost_nano=pricing.cost(ended.served, ended.target, ended.usage))
+    return ended._replace(cost_nano=pricing.cost(ended.served, ended.target, ended.usage))
+
+
+def _is_unpriced(ended: RequestEnded) -> bool:
+    return ended.cost_nano is None and ended.usage is not None

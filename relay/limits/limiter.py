@@ -4,13 +4,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from operator import itemgetter
 from typing import Protocol
 
 from relay.errors import InsufficientQuota, ModelNotAllowed, RateLimited, RelayError
 from relay.limits.estimate import estimate
 from relay.limits.headers import NO_RETRY, rate_limit_headers, retry_after
 from relay.limits.reservation import Reservation
-from relay.stores import LedgerRow
+from relay.stores import LedgerRow, by_group
 from relay.stores.counters import (
     Ask,
     Counters,
@@ -34,6 +35,8 @@ PRICES_WAIT_S = 5.0
 
 SOON_S = 60.0
 """OpenAI's clients wait for no longer `retry-after`, and ask again at once instead."""
+
+_AT, _COST = (itemgetter(LedgerRow._fields.index(name)) for name in ("at", "cost_nano"))
 
 SpentSince = Callable[[Mapping[str, float]], Awaitable[Mapping[str, int] | None]]
 """Nano-dollars that holders have spent since a time; None when the ledger cannot be read."""
@@ -204,13 +207,12 @@ class Limiter:
 
 def tell_recorded(counters: Counters, rows: Sequence[LedgerRow]) -> None:
     """These rows are in the ledger: what they have cost need not be remembered beside it."""
-    costs = [
-        Recorded(holder_id, row.at, row.cost_nano)
-        for row in rows
-        if row.cost_nano
-        for holder_id in (row.key_id, row.team_id)
-        if holder_id
-    ]
+    costs = []
+    for (_, key_id, team_id, *_), some in by_group(rows).items():
+        if cost_nano := sum(filter(None, map(_COST, some))):
+            # The windows of budgets begin with whole hours, or with their holders.
+            at = max(map(_AT, some))
+            costs += [Recorded(id_, at, cost_nano) for id_ in (key_id, team_id) if id_]
     if costs:
         counters.recorded(costs)
 

@@ -35,21 +35,24 @@ FREE = Price(minute=0)
 
 def cost(price: Price, usage: Usage) -> int:
     """What an answer with those tokens costs, in nano-dollars, rounded up."""
+    asked, answered, *parts = usage
     for above, tier in price.tiers:
-        if usage.prompt_tokens > above:
+        if asked > above:
             price = tier
     prompt, completion, cached, cache_write, reasoning, heard, spoken, request, _, minute = price
     prompt, completion = prompt or 0, completion or 0
-    total = usage.prompt_tokens * prompt + usage.completion_tokens * completion
-    if cached is not None and usage.cached_tokens:
+    total = asked * prompt + answered * completion
+    if not any(parts):
+        return -(-total // MILLION) + (request or 0)
+    if cached is not None:
         total += usage.cached_tokens * (cached - prompt)
-    if cache_write is not None and usage.cache_write_tokens:
+    if cache_write is not None:
         total += usage.cache_write_tokens * (cache_write - prompt)
-    if reasoning is not None and usage.reasoning_tokens:
+    if reasoning is not None:
         total += usage.reasoning_tokens * (reasoning - completion)
-    if heard is not None and usage.audio_tokens:
+    if heard is not None:
         total += (usage.audio_tokens - usage.audio_completion_tokens) * (heard - prompt)
-    if spoken is not None and usage.audio_completion_tokens:
+    if spoken is not None:
         total += usage.audio_completion_tokens * (spoken - completion)
     timed = -(-usage.heard_ms * (minute or 0) // MINUTE_MS)
     return -(-max(total, 0) // MILLION) + timed + (request or 0)

@@ -6,11 +6,12 @@ Nothing here is awaited by a request: keys are read into memory, rows are writte
                       `-> postgres.py --> postgres_pool.py
 
     protocol.py, records.py              what a store is to others
-    tables.py, sums.py, histograms.py,
+    tables.py, sums.py, grouped.py, histograms.py,
     searching.py, fitting.py             what is the same in both databases
     schema.py, migrations/, upgrade.py   which tables there are, and how they come to be
 """
 
+from relay.stores.grouped import by_group
 from relay.stores.opening import open_post, open_store, open_word
 from relay.stores.protocol import Store
 from relay.stores.records import (
@@ -41,6 +42,7 @@ __all__ = [
     "TeamRecord",
     "UsageQuery",
     "UsageSum",
+    "by_group",
     "look",
     "open_post",
     "open_store",

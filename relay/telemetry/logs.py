@@ -17,6 +17,7 @@ from relay.events import (
     Observer,
     Reloaded,
     ReloadRefused,
+    RequestEnded,
     RestartNeeded,
     ignore,
 )
@@ -84,11 +85,21 @@ def observer(level: int, name: str) -> Observer:
     def observe(event: Event, /) -> None:
         if isinstance(event, AttemptLost):
             return  # nothing went wrong: another attempt had won
-        fields = asdict(event)
-        fields |= fields.pop("usage", None) or {}
+        fields = _ended(event) if isinstance(event, RequestEnded) else asdict(event)
         logger.log(level, name, extra={"fields": fields})
 
     return observe
+
+
+_FIRST = ("request_id", "method", "path", "status", "duration_s")
+"""What is looked for in the line of a request stands at its head."""
+
+
+def _ended(event: RequestEnded) -> dict[str, object]:
+    fields = event._asdict()
+    usage = fields.pop("usage")
+    first = {name: fields.pop(name) for name in _FIRST}
+    return first | fields | ({} if usage is None else usage._asdict())
 
 
 def of_requests() -> Observer:

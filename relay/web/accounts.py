@@ -3,13 +3,11 @@
 Visit or turn of a socket, its Trail --> RequestEnded --> observer (logs), ledger; limits
 """
 
-import time
-from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, time
 
 from relay.attempts import Trail
-from relay.events import Observer, RequestEnded
-from relay.ledger import Book
+from relay.events import Observer, RequestEnded, ignore
+from relay.ledger import NO_LEDGER, Book
 from relay.prices import Prices
 from relay.stores import Bodies
 from relay.types import Identity
@@ -18,13 +16,16 @@ MAX_TEXT = 256
 """Characters that are noted of what a client chose: the name of a model, a path."""
 
 
-@dataclass(frozen=True, slots=True)
 class Accounts:
-    """Who is told."""
+    """Who is told; `told` is whether anybody is."""
 
-    observe: Observer
-    ledger: Book
-    prices: Prices
+    __slots__ = ("ledger", "observe", "prices", "told")
+
+    def __init__(self, observe: Observer, ledger: Book, prices: Prices) -> None:
+        self.observe = observe
+        self.ledger = ledger
+        self.prices = prices
+        self.told = observe is not ignore or ledger is not NO_LEDGER
 
     def close(
         self,
@@ -45,38 +46,48 @@ class Accounts:
         """
         duration_s = perf_counter() - began
         usage, estimated = trail.used(status)
+        prompt = completion = cached = reasoning = audio = None
         if usage is None:
             cost_nano = None if trail.attempts and status < 400 else 0
-        elif trail.shared:
-            cost_nano = 0
         else:
-            cost_nano = self.prices.cost(trail.served, trail.target, usage)
+            prompt, completion, cached, reasoning, audio, *_ = usage
+            cost_nano = 0
+            if not trail.shared:
+                cost_nano = self.prices.cost(trail.served, trail.target, usage)
+        if trail.reservation is not None:
+            trail.reservation.end(usage, cost_nano)
+        if not self.told:
+            return
         streamed = trail.stream and trail.first_byte_at
         ended = RequestEnded(
+            time() - duration_s,
             request_id,
-            method,
-            path[:MAX_TEXT],
-            status,
-            duration_s,
-            identity.name,
-            trail.target,
-            0 if trail.shared else trail.attempts,
-            usage,
-            time.time() - duration_s,
             identity.key_id,
             identity.team_id,
+            identity.name,
+            path[:MAX_TEXT],
             trail.model[:MAX_TEXT],
             trail.served[:MAX_TEXT],
-            trail.stream,
+            trail.target,
+            0 if trail.shared else trail.attempts,
             trail.lost_attempts,
+            status,
+            trail.error,
+            trail.stream,
+            prompt,
+            completion,
+            cached,
+            reasoning,
+            audio,
             estimated,
             cost_nano,
             trail.first_byte_at - began if streamed else None,
-            trail.error,
+            duration_s,
+            method,
+            usage,
         )
-        if trail.reservation is not None:
-            trail.reservation.end(usage, cost_nano)
-        self.observe(ended)
+        if self.observe is not ignore:
+            self.observe(ended)
         if kept:
             self.ledger.add(
                 ended,

@@ -11,9 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relay.attempts import CLIENT_LEFT
 from relay.errors import InternalError, RelayError, RouteNotFound
-from relay.events import ignore
 from relay.keys import Keyring
-from relay.ledger import NO_LEDGER
 from relay.types import ANONYMOUS, Identity, RawHeaders
 from relay.web import messages_form
 from relay.web.accounts import Accounts
@@ -58,7 +56,7 @@ class Door:
         self._accounts = accounts
         self._ledger = accounts.ledger
         self._users = users
-        self._told = accounts.observe is not ignore or accounts.ledger is not NO_LEDGER
+        self._told = accounts.told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.enter(AsgiClient(scope, receive, send))
@@ -139,7 +137,7 @@ class Door:
             status=visit.status,
             began=visit.began,
             kept=visit.kept,
-            bodies=visit.bodies(),
+            bodies=None if visit.recording is None else visit.recording.bodies(),
         )
 
 

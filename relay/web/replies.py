@@ -77,10 +77,6 @@ class Visit:
             self.client = around(self.client)
             self.write, self.end = self.client.write, self.client.end
 
-    def bodies(self) -> tuple[bytes, bytes] | None:
-        """What was asked and answered, if that is kept."""
-        return None if self.recording is None else self.recording.bodies()
-
     def answer(self, status: int, headers: RawHeaders, body: bytes) -> Wait:
         """The whole answer, with the headers that every answer carries."""
         self.status = status

@@ -5,7 +5,6 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +19,10 @@ from relay.stores.sqlite import SqliteStore
 from relay.types import Usage
 
 BEGAN = time.time()
-ENDED = RequestEnded("r-0", "POST", "/v1/x", 200, 0.5, "caller", "a", 1, at=BEGAN, cost_nano=7)
+ENDED = RequestEnded(
+    *(BEGAN, "r-0", "", "", "caller", "/v1/x", "", "", "a", 1, 0, 200, "", False),
+    *(None, None, None, None, None, False, 7, None, 0.5, "POST"),
+)
 
 
 class Tariff:
@@ -61,7 +63,7 @@ async def ledgers(path: Path) -> AsyncIterator[Callable[..., Ledger]]:
 
 
 def ended(number: int, **more: object) -> RequestEnded:
-    return replace(ENDED, request_id=f"r-{number}", **{"at": BEGAN + number, **more})
+    return ENDED._replace(request_id=f"r-{number}", **{"at": BEGAN + number, **more})
 
 
 async def written(ledger: Ledger) -> None:

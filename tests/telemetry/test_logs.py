@@ -9,14 +9,8 @@ from relay.events import AttemptFailed, KeyRetired, ModeChanged, RequestEnded, i
 from relay.telemetry import logs
 
 ENDED = RequestEnded(
-    request_id="req_1",
-    method="POST",
-    path="/v1/chat/completions",
-    status=200,
-    duration_s=0.25,
-    caller="anonymous",
-    target="local",
-    attempts=1,
+    *(0.0, "req_1", "", "", "anonymous", "/v1/chat/completions", "", "", "local", 1, 0, 200, ""),
+    *(False, None, None, None, None, None, False, None, None, 0.25, "POST"),
 )
 FAILED = AttemptFailed(request_id="req_1", target="eu", attempt=1, error="The upstream failed.")
 
