@@ -68,17 +68,17 @@ def plain_text(text: str) -> str:
 
 
 def _texts_fit(column: Sequence[str]) -> bool:
-    joined = "".join(column)
-    if len(joined) > LONGEST_TEXT and max(map(len, column)) > LONGEST_TEXT:
+    texts = set(column)
+    if max(map(len, texts), default=0) > LONGEST_TEXT:
         return False
+    joined = "".join(texts)
     return "\0" not in joined and (joined.isascii() or joined.isprintable())
 
 
 def _numbers_fit(column: Sequence[int | None], largest: int) -> bool:
-    return (
-        max(filter(None, column), default=0) <= largest
-        and min(filter(None, column), default=0) >= 0
-    )
+    numbers = set(column)
+    numbers.discard(None)
+    return not numbers or (min(numbers) >= 0 and max(numbers) <= largest)  # type: ignore[type-var, operator]
 
 
 def _mended(row: LedgerRow) -> LedgerRow:
