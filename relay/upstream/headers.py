@@ -82,7 +82,7 @@ class Upward(list[tuple[bytes, bytes]]):
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         super().__init__(pairs)
-        self.written: tuple[object, bytes, int] | None = None
+        self.written: tuple[object, bytes] | None = None
 
 
 class _Travelling(dict[bytes, bytes | None]):

@@ -22,7 +22,7 @@ class Key:
         self.rests_until = 0.0
         self.retired_at: float | None = None
         self.on_trial = False
-        self.start: tuple[bytes, int] | None = None
+        self.start: bytes | None = None
 
     def usable(self, now: float) -> bool:
         """Whether calls may go out with it."""

@@ -50,14 +50,16 @@ class RequestHead:
         """What stands before the version; that of a path without a query is remembered."""
         path = self._path_of(call)
         line = b"%b %b%b" % (call.method.encode(), self._path, _target(path).encode())
+        self._checked(line, 0)
         if len(self._lines) < REMEMBERED_LINES and path is call.path and "?" not in path:
             self._lines[call.method, call.path] = line
         return line
 
-    def _start(self, key: Key) -> tuple[bytes, int]:
+    def _start(self, key: Key) -> bytes:
         """What stands between the request line and the headers of the call, with that key."""
         shown = {} if key.header is None else dict([key.header])
-        key.start = _start_of_headers(shown | self._fixed)
+        lines = [b"%b: %b\r\n" % pair for pair in (shown | self._fixed).items()]
+        key.start = self._checked(b" HTTP/1.1\r\n" + b"".join(lines), len(lines) + 1)
         return key.start
 
     def write(self, call: Call, key: Key) -> bytes:
@@ -67,40 +69,42 @@ class RequestHead:
             UpstreamProtocol: the call holds a line break where HTTP allows none.
             ModelNotFound: the upstream's places are named by model, and there is none for it.
         """
-        start, lines = key.start or self._start(key)
-        parts = [self._lines.get((call.method, call.path)) or self._line(call), start]
+        line = self._lines.get((call.method, call.path)) or self._line(call)
+        start = key.start or self._start(key)
         written = call.headers.written if type(call.headers) is Upward else None
         if written is None or written[0] is not self:
             written = self._write_headers(call)
-        _, headers, count = written
-        parts.append(headers)
-        lines += count
         length: int | None = len(call.body)
         if call.content is not None:
             length = call.content_length
         if length is None:
-            parts.append(b"transfer-encoding: chunked\r\n\r\n")
-            lines += 1
+            end = b"transfer-encoding: chunked\r\n\r\n"
         elif length or call.method in HAVE_BODIES:
-            parts.append(b"content-length: %d\r\n\r\n" % length)
-            lines += 1
+            end = b"content-length: %d\r\n\r\n" % length
         else:
-            parts.append(b"\r\n")
-        head = b"".join(parts)
-        if not head.count(b"\r") == head.count(b"\n") == lines:
-            raise UpstreamProtocol(
-                f"The call for the upstream '{self._upstream}' has a line break in a header."
-            )
-        return head
+            end = b"\r\n"
+        return b"".join((line, start, written[1], end))
 
-    def _write_headers(self, call: Call) -> tuple[object, bytes, int]:
-        """Those of the call, less what is ours to say; how many."""
+    def _write_headers(self, call: Call) -> tuple[object, bytes]:
+        """Those of the call, less what is ours to say."""
         ours = self._ours
         lines = [b"%b: %b\r\n" % pair for pair in call.headers if pair[0] not in ours]
-        written = (self, b"".join(lines), len(lines))
+        written = (self, self._checked(b"".join(lines), len(lines)))
         if isinstance(call.headers, Upward):
             call.headers.written = written
         return written
+
+    def _checked(self, text: bytes, lines: int) -> bytes:
+        """A part of a head that must have so many lines, and nothing that a server takes for one.
+
+        Raises:
+            UpstreamProtocol: there is a line break somewhere.
+        """
+        if not text.count(b"\r") == text.count(b"\n") == lines:
+            raise UpstreamProtocol(
+                f"The call for the upstream '{self._upstream}' has a line break in a header."
+            )
+        return text
 
 
 class PromisedBody:
@@ -143,12 +147,6 @@ def own_headers(settings: UpstreamSettings) -> dict[bytes, bytes]:
     for name_text, secret in settings.headers.items():
         headers[name_text.lower().encode()] = secret.get_secret_value().encode()
     return headers
-
-
-def _start_of_headers(headers: dict[bytes, bytes]) -> tuple[bytes, int]:
-    """The end of the request line and those headers; how many lines a head of these has."""
-    lines = [b"%b: %b\r\n" % pair for pair in headers.items()]
-    return b" HTTP/1.1\r\n" + b"".join(lines), len(lines) + 2
 
 
 def _host(base_url: str) -> bytes:

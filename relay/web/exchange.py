@@ -22,14 +22,15 @@ HIGH_WATER_BYTES = 64 * 1024
 """While more than this of a request's body waits to be received, no more of it is read."""
 
 _STATUS_LINES = {
-    status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())
-    for status in http.HTTPStatus
+    status.value: b"HTTP/1.1 %d %b" % (status, status.phrase.encode()) for status in http.HTTPStatus
 }
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
+_END = (b"", b"")
 _WITHOUT_BODY = frozenset({204, 304})
 _FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 _NAME = itemgetter(0)
+_line = b": ".join
 _UNTIL_CLOSE, _CHUNKED, _NONE = -1, -2, -3
 _DISCONNECT: Message = {"type": "http.disconnect"}
 
@@ -218,11 +219,11 @@ class Exchange:
     def _begin(self, status: int, headers: RawHeaders, left: int) -> None:
         if not _FRAMING.isdisjoint(map(_NAME, headers)):
             headers, left = self._without_framing(headers, left)
-        parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-        parts += [b"%b: %b\r\n" % pair for pair in self._line.common_headers]
-        parts += [b"%b: %b\r\n" % pair for pair in headers]
+        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
+        lines += map(_line, self._line.common_headers)
+        lines += map(_line, headers)
         if left >= 0 and status not in _WITHOUT_BODY:
-            parts.append(b"content-length: %d\r\n" % left)
+            lines.append(b"content-length: %d" % left)
         if self.method == "HEAD" or status in _WITHOUT_BODY:
             left = _NONE
         elif left == _UNTIL_CLOSE:
@@ -230,12 +231,12 @@ class Exchange:
                 self.keep_alive = False
             else:
                 left = _CHUNKED
-                parts.append(b"transfer-encoding: chunked\r\n")
+                lines.append(b"transfer-encoding: chunked")
         if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"\r\n")
-        head = b"".join(parts)
-        if not head.count(b"\r") == head.count(b"\n") == len(parts) or b"\0" in head:
+            lines.append(b"connection: close")
+        lines += _END
+        head = b"\r\n".join(lines)
+        if not head.count(b"\r") == head.count(b"\n") == len(lines) - 1 or b"\0" in head:
             raise RuntimeError("a header of the answer holds a line break")
         self.started = True
         self._left = left
