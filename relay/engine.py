@@ -10,7 +10,7 @@ and how long to wait. The usual case, a first attempt that succeeds, pays for no
 import asyncio
 import math
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Awaitable, Hashable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from time import perf_counter
@@ -86,8 +86,8 @@ class Engine:
         if call.identity.models:
             check_model(call)
         route = self.router.route(call) if target is None else Route((target,))
-        if call.identity.holders:
-            await self.admit(call, trail, route)
+        if call.identity.holders and (waiting := self.admit(call, trail, route)) is not None:
+            await waiting
         if route.single_flight and call.content is None:
             return await self._share(route, call, trail)
         return await self._attempts(self._ask, route, call, trail)
@@ -108,15 +108,17 @@ class Engine:
         if call.identity.models:
             check_model(call)
         route = self.router.route(call) if target is None else Route((target,))
-        if call.identity.holders:
-            await self.admit(call, trail, route)
+        if call.identity.holders and (waiting := self.admit(call, trail, route)) is not None:
+            await waiting
         opened = await self._attempts(self._open, route, call, trail)
         trail.usage_unasked = opened.unasked
         trail.first_byte_at = perf_counter()
         return opened
 
-    async def admit(self, call: Call, trail: Trail, route: Route) -> None:
+    def admit(self, call: Call, trail: Trail, route: Route) -> Awaitable[None] | None:
         """Take from its caller's limits what a call may use; lists and files count for nothing.
+
+        What comes back, if anything, is to be awaited: then it is taken.
 
         Raises:
             RateLimited, InsufficientQuota, ModelNotAllowed, Overloaded: see `Limiter.reserve`.
@@ -124,7 +126,10 @@ class Engine:
         if self._limiter is not None and call.method not in READS:
             first = route.targets[0]
             taken = self._limiter.reserve(call, first.model or call.model, first.name)
-            trail.reservation = taken if isinstance(taken, Reservation) else await taken
+            if not isinstance(taken, Reservation):
+                return _taken_later(trail, taken)
+            trail.reservation = taken
+        return None
 
     async def _share(self, route: Route, call: Call, trail: Trail) -> Completion:
         """One upstream call for all that ask the same at the same time, with the same key."""
@@ -286,6 +291,10 @@ class Engine:
             most = self._longest.get(name, getattr(limits, name))
             granted[name] = min(seconds, most)
         return replace(limits, **granted)
+
+
+async def _taken_later(trail: Trail, taken: Awaitable[Reservation]) -> None:
+    trail.reservation = await taken
 
 
 def begin(trail: Trail, call: Call) -> None:

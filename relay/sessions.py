@@ -84,7 +84,8 @@ class Sessions:
     async def admit(self, call: Call, trail: Trail) -> None:
         """Take from its caller's limits what one response may use. Raises: as `Engine.admit`."""
         asked = replace(call, path=REALTIME)  # whatever its path is, it is one that generates
-        await self.engine.admit(asked, trail, self._route(call))
+        if (waiting := self.engine.admit(asked, trail, self._route(call))) is not None:
+            await waiting
 
     def _route(self, call: Call) -> Route:
         router = self.engine.router

@@ -65,6 +65,21 @@ class Identity:
     """Lists of patterns, each of which has to allow a model: of the key, its team, its token."""
     holders: tuple[Holder, ...] = ()
     keep_bodies: bool = False
+    group: str = field(init=False, compare=False)
+    """Who is counted in one place: a team and its keys, or a key and its tokens."""
+    counts_tokens: bool = field(init=False, compare=False)
+    """Whether any of them has a limit that a call's tokens, or what they cost, count at."""
+    counts_money: bool = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        first = self.holders[0].id if self.holders else ""
+        limits = [holder.limits for holder in self.holders]
+        money = any(one.budget_nano is not None for one in limits)
+        object.__setattr__(self, "group", self.team_id or self.key_id or first)
+        object.__setattr__(self, "counts_money", money)
+        object.__setattr__(
+            self, "counts_tokens", money or any(one.tpm is not None for one in limits)
+        )
 
 
 ANONYMOUS = Identity("anonymous")

@@ -22,7 +22,7 @@ from relay.stores.counters import (
     Span,
     Unseeded,
 )
-from relay.types import Call, Identity, Usage
+from relay.types import Call, Identity
 
 SEED_WAIT_S = 2.0
 """How long a first call waits for the ledger to tell what was spent before."""
@@ -45,8 +45,13 @@ SpentSince = Callable[[Mapping[str, float]], Awaitable[Mapping[str, int] | None]
 class Prices(Protocol):
     """What calls cost."""
 
-    def cost(self, model: str, upstream: str, usage: Usage) -> int | None:
-        """Nano-dollars for these tokens of that model there; None when nobody knows."""
+    def bounds(
+        self, model: str, upstream: str, prompt_tokens: int, completion_tokens: int
+    ) -> tuple[int, int] | None:
+        """Nano-dollars for so many tokens of that model there, and for the prompt alone.
+
+        None when nobody knows.
+        """
         ...
 
     async def ready(self) -> None:
@@ -57,7 +62,7 @@ class Prices(Protocol):
 class NoPrices:
     """Nobody knows what anything costs."""
 
-    def cost(self, model: str, upstream: str, usage: Usage) -> None:
+    def bounds(self, model: str, upstream: str, prompt_tokens: int, completion_tokens: int) -> None:
         """Nobody knows."""
 
     async def ready(self) -> None:
@@ -119,34 +124,28 @@ class Limiter:
 
     def _ask(self, call: Call, model: str, upstream: str) -> Ask | None:
         """What is asked for; None while the prices are still to come."""
-        holders = call.identity.holders
-        group = _group(call.identity)
-        budget = counted = False
-        for holder in holders:
-            limits = holder.limits
-            budget = budget or limits.budget_nano is not None
-            counted = counted or limits.tpm is not None
-        if not (budget or counted):
+        identity = call.identity
+        holders, group = identity.holders, identity.group
+        if not identity.counts_tokens:
             return Ask(group, holders)
-        expected = estimate(call, completion_tokens=self._completion_tokens)
-        most = Usage(expected.prompt_tokens, expected.completion_tokens)
-        least = most if expected.sure else Usage(expected.prompt_tokens)
-        tokens, least_tokens = _tokens(most), _tokens(least)
-        if not budget:
+        prompt, completion, sure, named = estimate(call, self._completion_tokens)
+        tokens = prompt + completion
+        least_tokens = tokens if sure else prompt
+        if not identity.counts_money:
             return Ask(group, holders, tokens, least_tokens)
-        model = model or expected.model
-        cost_nano = least_nano = self._prices.cost(model, upstream, most)
-        if cost_nano is None:
-            if not self._priced:
-                return None
-            if self._refuse_unpriced:
-                raise ModelNotAllowed(
-                    f"The model '{model}' has no price here, so no budget can cover it.",
-                    param="model",
-                )
-        elif not expected.sure:
-            least_nano = self._prices.cost(model, upstream, least)
-        return Ask(group, holders, tokens, least_tokens, cost_nano or 0, least_nano or 0)
+        model = model or named
+        costs = self._prices.bounds(model, upstream, prompt, completion)
+        if costs is not None:
+            most, least = costs
+            return Ask(group, holders, tokens, least_tokens, most, most if sure else least)
+        if not self._priced:
+            return None
+        if self._refuse_unpriced:
+            raise ModelNotAllowed(
+                f"The model '{model}' has no price here, so no budget can cover it.",
+                param="model",
+            )
+        return Ask(group, holders, tokens, least_tokens)
 
     async def _when_priced(self, call: Call, model: str, upstream: str) -> Reservation:
         with suppress(TimeoutError):
@@ -248,12 +247,3 @@ def refusal(refused: Refused, identity: Identity) -> RelayError:
     elif refused.wait_s:
         text += f" Try again in {max(1, round(refused.wait_s + 0.499))} s."
     return RateLimited(text, headers=headers)
-
-
-def _tokens(usage: Usage) -> int:
-    return usage.prompt_tokens + usage.completion_tokens
-
-
-def _group(identity: Identity) -> str:
-    """Who is counted in one place: a team and its keys, or a key and its tokens."""
-    return identity.team_id or identity.key_id or identity.holders[0].id

@@ -56,3 +56,14 @@ def cost(price: Price, usage: Usage) -> int:
         total += usage.audio_completion_tokens * (spoken - completion)
     timed = -(-usage.heard_ms * (minute or 0) // MINUTE_MS)
     return -(-max(total, 0) // MILLION) + timed + (request or 0)
+
+
+def bounds(price: Price, prompt_tokens: int, completion_tokens: int) -> tuple[int, int]:
+    """What a call with at most those tokens costs at most, and what its prompt alone does."""
+    for above, tier in price.tiers:
+        if prompt_tokens > above:
+            price = tier
+    request = price.request or 0
+    asked = prompt_tokens * (price.prompt or 0)
+    most = asked + completion_tokens * (price.completion or 0)
+    return -(-most // MILLION) + request, -(-asked // MILLION) + request

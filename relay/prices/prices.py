@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fnmatch import fnmatchcase
 
-from relay.prices.price import FREE, NANO, Price, cost
+from relay.prices.price import FREE, NANO, Price, bounds, cost
 from relay.prices.table import PriceTable, offer_at
 from relay.settings import LOCAL, PriceSettings, UpstreamSettings
 from relay.types import Usage
@@ -39,8 +39,10 @@ class Prices:
         `upstream` is the name of a target, and `model` what the model is called there.
         """
         known = self._found.get((model, upstream))
-        if known is not None and (known[1] == math.inf or known[1] > self._now()):
-            return known[0]
+        if known is not None:
+            price, until = known
+            if until == math.inf or until > self._now():
+                return price
         return self._look_up(model, upstream)
 
     def cost(self, model: str, upstream: str, usage: Usage) -> int | None:
@@ -49,6 +51,13 @@ class Prices:
         if price is None or (usage.heard_ms and price.minute is None):
             return None
         return cost(price, usage)
+
+    def bounds(
+        self, model: str, upstream: str, prompt_tokens: int, completion_tokens: int
+    ) -> tuple[int, int] | None:
+        """What a call with so many tokens costs at most, and what its prompt alone does."""
+        price = self.price(model, upstream)
+        return None if price is None else bounds(price, prompt_tokens, completion_tokens)
 
     async def ready(self) -> None:
         """Wait until the table is there: about a second, once in the life of a process."""

@@ -16,7 +16,7 @@ def call(path: str = "chat/completions", *, parsed: bool = True, **fields: Any) 
 
 
 def of(asked: Call) -> Estimate:
-    return estimate(asked, completion_tokens=1000)
+    return estimate(asked, 1000)
 
 
 @pytest.mark.parametrize(

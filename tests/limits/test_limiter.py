@@ -27,9 +27,12 @@ class Known:
         self.there = there
         self.asked: list[tuple[str, str]] = []
 
-    def cost(self, model: str, upstream: str, usage: Usage) -> int | None:
+    def bounds(
+        self, model: str, upstream: str, prompt_tokens: int, completion_tokens: int
+    ) -> tuple[int, int] | None:
         self.asked.append((model, upstream))
-        return usage.prompt_tokens + 10 * usage.completion_tokens if self.there else None
+        most = prompt_tokens + 10 * completion_tokens
+        return (most, prompt_tokens) if self.there else None
 
     async def ready(self) -> None:
         self.there = True

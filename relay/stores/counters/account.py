@@ -5,11 +5,18 @@ from collections.abc import Iterator
 
 from relay.stores.counters import calendar
 from relay.stores.counters.values import Ask, Limit
-from relay.stores.counters.window import Window
+from relay.stores.counters.window import Entry, Window
 from relay.types import Holder
 
 USES_KEPT_S = 86_400.0
 """How long the uses of a token are remembered after the last one, when it tells no end."""
+
+
+MANY = 2**62
+"""In place of a limit that there is not."""
+
+Part = tuple["Account", Entry | None, int, "Spending | None", int]
+"""What a call has at one holder: tokens in an entry of its minute, money in a window's spending."""
 
 
 class Spending:
@@ -34,23 +41,64 @@ class Spending:
 
 
 class Account:
-    """One holder. `admits` and `refusals` look, `spending` and `window` are there to be changed."""
+    """One holder. `admits` and `refusals` look, `take` counts.
 
-    __slots__ = ("id", "parallel", "spending", "uses", "uses_end_at", "window")
+    What its limits say is laid out here when they are first seen: a call finds plain numbers. Of
+    `budget_nano` None is no budget.
+    """
 
-    def __init__(self, holder_id: str) -> None:
-        self.id = holder_id
+    __slots__ = (
+        "budget_nano",
+        "by_minute",
+        "holder",
+        "id",
+        "parallel",
+        "rpm",
+        "slots",
+        "spending",
+        "tpm",
+        "turned",
+        "uses",
+        "uses_end_at",
+        "uses_most",
+        "window",
+    )
+
+    holder: Holder
+    budget_nano: int | None
+    by_minute: bool
+    rpm: int
+    tpm: int
+    slots: int
+    uses_most: int
+
+    def __init__(self, holder: Holder) -> None:
+        self.id = holder.id
         self.window = Window()
         self.parallel = 0
         self.uses = 0
         self.uses_end_at = 0.0
         self.spending: Spending | None = None
+        self.adopt(holder)
 
-    def turn_to(self, holder: Holder, wall: float) -> Spending:
+    def adopt(self, holder: Holder) -> None:
+        """These limits hold from now on."""
+        limits = holder.limits
+        self.holder = holder
+        self.by_minute = limits.rpm is not None or limits.tpm is not None
+        self.rpm = MANY if limits.rpm is None else limits.rpm
+        self.tpm = MANY if limits.tpm is None else limits.tpm
+        self.slots = MANY if limits.parallel is None else limits.parallel
+        self.uses_most = MANY if limits.requests is None else limits.requests
+        self.budget_nano = limits.budget_nano
+        self.turned = False  # whether `spending` is of a window of this budget
+
+    def turn_to(self, wall: float) -> Spending:
         """What is spent in the window of now; a later one than the last begins empty."""
-        spending = self.spending
+        spending, holder = self.spending, self.holder
         kind = holder.limits.budget_window
         seeded = False
+        self.turned = True
         if spending is not None and spending.kind == kind:
             if kind == "total":
                 if spending.begins_at == holder.begins_at:
@@ -62,30 +110,54 @@ class Account:
         self.spending = Spending(holder, wall, seeded=seeded)
         return self.spending
 
-    def admits(self, holder: Holder, ask: Ask) -> bool:
+    def admits(self, tokens: int, least_tokens: int, cost_nano: int, least_cost_nano: int) -> bool:
         """Whether a call has room here; what is over has expired, the budget's is turned to."""
-        limits, window = holder.limits, self.window
-        if limits.rpm is not None and window.requests >= limits.rpm:
+        window = self.window
+        if (
+            window.requests >= self.rpm
+            or self.parallel >= self.slots
+            or self.uses >= self.uses_most
+        ):
             return False
-        if limits.tpm is not None and ask.tokens:
-            left = limits.tpm - window.tokens
-            if left <= 0 or ask.least_tokens > left:
+        if tokens:
+            left = self.tpm - window.tokens
+            if left <= 0 or least_tokens > left:
                 return False
-        if limits.parallel is not None and self.parallel >= limits.parallel:
-            return False
-        if limits.requests is not None and self.uses >= limits.requests:
-            return False
         spending = self.spending
-        if limits.budget_nano is not None and ask.cost_nano and spending is not None:
-            left = limits.budget_nano - spending.spent - spending.reserved
-            return left > 0 and ask.least_cost_nano <= left
+        if cost_nano and self.budget_nano is not None and spending is not None:
+            left = self.budget_nano - spending.spent - spending.reserved
+            return left > 0 and least_cost_nano <= left
         return True
 
-    def refusals(
-        self, holder: Holder, ask: Ask, *, now: float, wall: float
-    ) -> Iterator[tuple[Limit, float]]:
+    def take(self, now: float, tokens: int, cost_nano: int) -> "Part":
+        """Count a call that has room: of a guess what is left, where that is less."""
+        self.parallel += 1
+        entry, spending = None, None
+        if not self.by_minute:
+            tokens = 0
+        else:
+            if tokens and tokens > (left := self.tpm - self.window.tokens):
+                tokens = left
+            entry = self.window.add(now, 1, tokens)
+        if self.budget_nano is None:
+            cost_nano = 0
+        else:
+            spending = self.spending
+            if cost_nano and spending is not None:
+                left = self.budget_nano - spending.spent - spending.reserved
+                cost_nano = min(cost_nano, left)
+                spending.reserved += cost_nano
+        return self, entry, tokens, spending, cost_nano
+
+    def use(self, wall: float) -> None:
+        """Count a request of those that there are in all."""
+        ends_at = self.holder.ends_at
+        self.uses += 1
+        self.uses_end_at = wall + USES_KEPT_S if ends_at is None else ends_at
+
+    def refusals(self, ask: Ask, *, now: float, wall: float) -> Iterator[tuple[Limit, float]]:
         """Each limit that is in the way, and for how many seconds; see `Refused.wait_s`."""
-        limits, window, spending = holder.limits, self.window, self.spending
+        limits, window, spending = self.holder.limits, self.window, self.spending
         if limits.rpm is not None and window.requests >= limits.rpm:
             yield "requests", window.wait_s(now, requests=window.requests - limits.rpm + 1)
         if limits.tpm is not None and ask.tokens:

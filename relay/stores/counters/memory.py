@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from relay.stores.counters.account import USES_KEPT_S, Account, Spending
+from relay.stores.counters.account import MANY, Account, Part, Spending
 from relay.stores.counters.journal import Journal
 from relay.stores.counters.values import (
     WINDOW_S,
@@ -16,7 +16,6 @@ from relay.stores.counters.values import (
     Unseeded,
     Used,
 )
-from relay.stores.counters.window import Entry
 from relay.types import Holder
 
 SWEEP_FROM = 1024
@@ -24,9 +23,6 @@ SWEEP_FROM = 1024
 
 PARTS_AHEAD = 1000
 """The journal may say that a thousandth of a budget more was spent than there was."""
-
-Part = tuple[Account, Entry | None, int, Spending | None, int]
-"""What a call has at one holder: tokens in an entry of its minute, money in a window's spending."""
 
 
 class Held(Granted):
@@ -71,21 +67,35 @@ class MemoryCounters:
     def reserve(self, ask: Ask) -> Held | Refused | Unseeded:
         """See `Counters`; the answer is there at once."""
         now = self._clock()
+        _, holders, tokens, least_tokens, cost_nano, least_cost_nano, unseeded = ask
         admitted, seeded = True, True
         places = []
-        for holder in ask.holders:
-            account = self._accounts.get(holder.id) or self._open(holder.id)
-            places.append((account, holder))
+        for holder in holders:
+            account = self._accounts.get(holder.id) or self._open(holder)
+            places.append(account)
+            if account.holder is not holder:
+                account.adopt(holder)
             account.window.expire(now)
-            if holder.limits.budget_nano is not None:
-                spending = self._turn(account, holder)
-                seeded = seeded and (spending.seeded or ask.unseeded)
-            admitted = admitted and account.admits(holder, ask)
+            if account.budget_nano is not None:
+                spending, wall = account.spending, self._wall()
+                if spending is None or wall >= spending.ends_at or not account.turned:
+                    spending = self._turn(account, wall)
+                seeded = seeded and (spending.seeded or unseeded)
+            admitted = admitted and account.admits(tokens, least_tokens, cost_nano, least_cost_nano)
         if not seeded:
             return _unseeded(places)
         if not admitted:
             return self._refusal(ask, places, now)
-        return Held([self._take(account, holder, ask, now) for account, holder in places])
+        parts = []
+        for account in places:
+            part = account.take(now, tokens, cost_nano)
+            parts.append(part)
+            if account.uses_most != MANY:
+                account.use(self._wall())
+            reserved_nano = part[4]
+            if reserved_nano and self._journal is not None:
+                self._note(account, reserved_nano)
+        return Held(parts)
 
     def settle(self, granted: Granted, *, tokens: int, cost_nano: int) -> None:
         """See `Counters`."""
@@ -149,10 +159,10 @@ class MemoryCounters:
         if self._journal is not None:
             self._journal.close()
 
-    def _open(self, holder_id: str) -> Account:
+    def _open(self, holder: Holder) -> Account:
         if len(self._accounts) >= self._sweep_at:
             self._sweep()
-        account = self._accounts[holder_id] = Account(holder_id)
+        account = self._accounts[holder.id] = Account(holder)
         return account
 
     def _sweep(self) -> None:
@@ -164,55 +174,36 @@ class MemoryCounters:
         }
         self._sweep_at = max(SWEEP_FROM, 2 * len(self._accounts))
 
-    def _turn(self, account: Account, holder: Holder) -> Spending:
+    def _turn(self, account: Account, wall: float) -> Spending:
         before = account.spending
-        spending = account.turn_to(holder, self._wall())
+        spending = account.turn_to(wall)
         if spending is not before and self._journal is not None:
             spending.spent = self._journal.found(spending.place)
         return spending
 
-    def _take(self, account: Account, holder: Holder, ask: Ask, now: float) -> Part:
-        limits = holder.limits
-        account.parallel += 1
-        entry, tokens = None, 0
-        if limits.rpm is not None or limits.tpm is not None:
-            tokens = ask.tokens
-            if limits.tpm is not None and tokens:
-                tokens = min(tokens, limits.tpm - account.window.tokens)
-            entry = account.window.add(now, 1, tokens)
-        if limits.requests is not None:
-            account.uses += 1
-            wall = self._wall()
-            ends_at = holder.ends_at
-            account.uses_end_at = wall + USES_KEPT_S if ends_at is None else ends_at
-        spending, cost_nano = None, 0
-        if limits.budget_nano is not None:
-            spending = account.spending
-            if ask.cost_nano and spending is not None:
-                left = limits.budget_nano - spending.spent - spending.reserved
-                cost_nano = min(ask.cost_nano, left)
-                spending.reserved += cost_nano
-                if self._journal is not None and cost_nano:
-                    ahead = limits.budget_nano // PARTS_AHEAD
-                    self._journal.more(spending.place, cost_nano, ahead_nano=ahead)
-        return account, entry, tokens, spending, cost_nano
+    def _note(self, account: Account, reserved_nano: int) -> None:
+        """Have the journal remember what a call may cost."""
+        assert self._journal is not None  # noqa: S101  # asked only where there is one
+        assert account.spending is not None  # noqa: S101  # of which it was reserved
+        ahead_nano = (account.budget_nano or 0) // PARTS_AHEAD
+        self._journal.more(account.spending.place, reserved_nano, ahead_nano=ahead_nano)
 
-    def _refusal(self, ask: Ask, places: Sequence[tuple[Account, Holder]], now: float) -> Refused:
+    def _refusal(self, ask: Ask, places: Sequence[Account], now: float) -> Refused:
         wall = self._wall()
         found: list[tuple[float, Limit, int]] = []
-        for place, (account, holder) in enumerate(places):
-            refusals = account.refusals(holder, ask, now=now, wall=wall)
+        for place, account in enumerate(places):
+            refusals = account.refusals(ask, now=now, wall=wall)
             found += [(wait_s, limit, place) for limit, wait_s in refusals]
         wait_s, limit, place = max(found)
-        used = [account.window.used(now) for account, _ in places]
+        used = [account.window.used(now) for account in places]
         return Refused(limit, place, wait_s, used)
 
 
-def _unseeded(places: Sequence[tuple[Account, Holder]]) -> Unseeded:
+def _unseeded(places: Sequence[Account]) -> Unseeded:
     spans = [
         Span(account.id, spending.begins_at, spending.recorded)
-        for account, holder in places
-        if holder.limits.budget_nano is not None
+        for account in places
+        if account.budget_nano is not None
         and (spending := account.spending) is not None
         and not spending.seeded
     ]
