@@ -125,20 +125,21 @@ class WholeEvents:
     def __init__(self, *, max_bytes: int = MAX_HELD_BYTES) -> None:
         self._max_bytes = max_bytes
         self._held = bytearray()
-        self._between = True
+        self.at_rest = True
+        """What went out ends with a whole event, and nothing is held."""
         self._last = b"\n"  # the byte before the next piece; between events any line end will do
 
     @property
     def between(self) -> bool:
         """Whether what went out ends with a whole event: a comment may be put there."""
-        return self._between or bool(self._held)
+        return self.at_rest or bool(self._held)
 
     def push(self, piece: bytes) -> bytes:
         """The bytes up to the last end of an event; `b""` while there is none.
 
         An event longer than `max_bytes` is not held back: its bytes go out as they come.
         """
-        if self._between and piece.endswith(b"\n\n"):
+        if self.at_rest and piece.endswith(b"\n\n"):
             return piece
         return self._cut(piece)
 
@@ -149,10 +150,10 @@ class WholeEvents:
     def _cut(self, piece: bytes) -> bytes:
         if not piece:
             return b""
-        passing = not (self._between or self._held)
+        passing = not (self.at_rest or self._held)
         end = _end_of_last_event(self._last + piece) - 1
-        self._between = end == len(piece)
-        self._last = b"\n" if self._between else piece[-1:]
+        self.at_rest = end == len(piece)
+        self._last = b"\n" if self.at_rest else piece[-1:]
         if end < 0:
             self._held += piece
             if passing or len(self._held) > self._max_bytes:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from typing import Any, cast
 
 import uvicorn
@@ -17,6 +18,7 @@ from relay.web.connection import ClientConnection
 from relay.web.exchange import Exchange
 
 PATIENCE_S = 20
+REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 Answer = Callable[[Exchange], Coroutine[Any, Any, None]]
 
@@ -111,7 +113,8 @@ class Wire:
 
     def head(self) -> tuple[str, int, dict[str, str]]:
         """The next head."""
-        version, status, *_ = self._line().split(" ")
+        version, status, reason = self._line().split(" ", 2)
+        assert reason == REASONS.get(int(status), "")
         headers = {}
         while line := self._line():
             name, _, value = line.partition(": ")
@@ -216,6 +219,7 @@ def check_refusal(wire: Wire, status: int = 400) -> dict[str, Any]:
     """An error's envelope, and the end of the connection."""
     reply = wire.read()
     assert (reply.status, reply.headers["connection"]) == (status, "close")
+    assert reply.headers["content-type"] == "application/json"
     assert reply.headers["x-request-id"].startswith("req_")
     assert wire.rest() == b""
     error = json.loads(reply.body)["error"]

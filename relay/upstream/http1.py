@@ -220,16 +220,31 @@ class Connection(asyncio.Protocol):
         if not self._busy or answer.ended:
             self.close()  # nothing was asked: this could pass for the next answer
             return
-        self._unread += len(data)
-        if self._unread > MAX_HEAD_BYTES:
-            answer.weigh_head = True
+        sink = self._sink
+        if sink is None:
+            self._unread += len(data)
+            if self._unread > MAX_HEAD_BYTES:
+                answer.weigh_head = True
         try:
             answer.feed(data)
         except httptools.HttpParserError as exc:
-            if not answer.ended:
-                self._fail(f"broke HTTP ({exc.__context__ or exc})")
+            self._fail(f"broke HTTP ({exc.__context__ or exc})")
+            return
+        pieces = answer.pieces
+        if sink is not None:
+            if pieces and not answer.ended:  # as nearly all of a stream
+                # Those that came at once leave in one write.
+                piece = pieces.popleft() if len(pieces) == 1 else self.take()
+                room = sink(piece)
+                if room is None:
+                    self._unread = 0
+                    idle_at = self._loop.time() + self._limits.idle_s
+                    self._deadline = idle_at if idle_at < self._total_at else self._total_at
+                else:
+                    self._sink, self._room = None, room
+                    self._wake()
                 return
-            self.close()  # the answer is good, what came behind it is not
+            self._unread += len(data)
         if answer.status >= 400 and (self._unsent or self._upload):
             # Refused. What else we sent could reset the connection before the reason is read.
             self._unsent = _NOTHING
@@ -237,7 +252,7 @@ class Connection(asyncio.Protocol):
             answer.reusable = False
         if answer.ended:
             self._wake()
-        elif answer.pieces:
+        elif pieces:
             self._body_received()
         elif self._unread > MAX_HEAD_BYTES:
             self._fail("broke HTTP (too large a head, or too much around the body)")
@@ -312,16 +327,7 @@ class Connection(asyncio.Protocol):
 
     def _body_received(self) -> None:
         self._begun = True
-        if self._sink is not None:
-            self._room = self._sink(self.take())
-            if self._room is None:
-                self._unread = 0
-                idle_at = self._loop.time() + self._limits.idle_s
-                self._deadline = idle_at if idle_at < self._total_at else self._total_at
-            else:
-                self._sink = None
-                self._wake()
-        elif not self._whole or self.answer.status >= 300:
+        if not self._whole or self.answer.status >= 300:
             self._whole = False
             self._wake()
             if self._unread > MAX_UNREAD_BYTES and not self._paused:
@@ -377,6 +383,7 @@ class Connection(asyncio.Protocol):
         self._fail(what)
 
     def _fail(self, what: str) -> None:
+        """End the connection; an answer that has ended is good, whatever came behind it."""
         if self._failure is None and not self.answer.ended:
             self._failure = UpstreamProtocol(f"The upstream '{self._upstream}' {what}.")
         self.close()

@@ -345,14 +345,15 @@ class HeadTooLarge(RelayError):
 def refusal(error: RelayError, headers: RawHeaders = ()) -> bytes:
     """A whole answer to what never became a request: an error, and the connection's end."""
     body = error.envelope()
-    return b"".join(
+    return b"\r\n".join(
         [
             _STATUS_LINES[error.status],
-            b"content-type: application/json\r\n",
-            b"content-length: %d\r\n" % len(body),
-            b"x-request-id: %b\r\n" % new_request_id().encode(),
-            *(b"%b: %b\r\n" % pair for pair in headers),
-            b"connection: close\r\n\r\n",
+            b"content-type: application/json",
+            b"content-length: %d" % len(body),
+            b"x-request-id: %b" % new_request_id().encode(),
+            *map(_line, headers),
+            b"connection: close",
+            b"",
             body,
         ]
     )

@@ -169,7 +169,7 @@ async def _pass_on(
     write: Callable[[bytes], Wait],
 ) -> None:
     def write_whole(piece: bytes) -> Wait:
-        out = whole.push(piece)
+        out = piece if whole.at_rest and piece.endswith(b"\n\n") else whole.push(piece)
         if usage is not None:
             out = usage.push(out)
         return write(out) if out else None
