@@ -153,7 +153,7 @@ class Built:
 
     def answer(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         """Answer on a connection of our own: past the layers that the request does not concern."""
-        if self.layers.concerns(exchange.method, exchange.headers):
+        if self.layers.concerns(exchange.method, exchange.head.named):
             return self.layers(exchange.scope, exchange.receive, exchange.send)
         return self._door.enter(exchange)
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from relay.errors import ConnectTimeout, UpstreamUnreachable
 from relay.settings import UpstreamSettings
+from relay.types import TimeLimits
 from relay.upstream.http1 import Connection
 from relay.upstream.tls import tls_context
 
@@ -32,7 +33,7 @@ class Dialer:
     def __init__(self, settings: UpstreamSettings, *, resolve: Resolve = resolve) -> None:
         url = urlsplit(settings.base_url)
         self._upstream = settings.name
-        self._timeouts = settings.timeouts
+        self._limits = TimeLimits(**settings.timeouts.model_dump())
         self._host = url.hostname or ""
         self._port = url.port or (443 if url.scheme == "https" else 80)
         self._tls = tls_context(settings) if url.scheme == "https" else None
@@ -50,7 +51,7 @@ class Dialer:
             UpstreamUnreachable: no such host, refused, or TLS failed, at each of its addresses.
         """
         if limit_s is None:
-            limit_s = self._timeouts.connect_s
+            limit_s = self._limits.connect_s
         try:
             async with asyncio.timeout(limit_s) as limit:
                 addresses = self._addresses or await self._resolve(self._host, self._port)
@@ -87,7 +88,7 @@ class Dialer:
             try:
                 async with asyncio.timeout(share_s):
                     _, connection = await loop.create_connection(
-                        lambda: Connection(self._upstream, self._timeouts, on_lost),
+                        lambda: Connection(self._upstream, self._limits, on_lost),
                         address,
                         self._port,
                         ssl=self._tls,

@@ -24,7 +24,6 @@ from typing import cast
 import httptools
 
 from relay.errors import UpstreamProtocol, UpstreamTimeout
-from relay.settings import Timeouts
 from relay.types import TimeLimits
 from relay.upstream.answer import AnswerReader
 from relay.upstream.limits import (
@@ -36,8 +35,6 @@ from relay.upstream.limits import (
 
 Sink = Callable[[bytes], Awaitable[None] | None]
 """Takes a piece of a body; what it gives back, if anything, is to be awaited before the next."""
-
-Limits = Timeouts | TimeLimits
 
 _NOTHING = memoryview(b"")
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -51,15 +48,15 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(
-        self, upstream: str, timeouts: Timeouts, on_lost: Callable[["Connection"], None]
+        self, upstream: str, limits: TimeLimits, on_lost: Callable[["Connection"], None]
     ) -> None:
         self.answer = AnswerReader()
         self.closed = False
         self.stale = False
         self.idle_since = 0.0
         self._upstream = upstream
-        self._timeouts: Limits = timeouts
-        self._limits: Limits = timeouts
+        self._usual = limits
+        self._limits = limits
         self._on_lost = on_lost
         self._exchanges = 0
         self._busy = False
@@ -94,7 +91,7 @@ class Connection(asyncio.Protocol):
         `whole`: the reader is woken when the answer has ended, if it is no error. `bodiless`: the
         answer has no body whatever its head says. `limits` are in place of the connection's own.
         """
-        self._limits = limits or self._timeouts
+        self._limits = limits or self._usual
         self._exchanges += 1
         self._busy = True
         self._whole = whole

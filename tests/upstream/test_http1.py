@@ -7,6 +7,7 @@ import pytest
 
 from relay.errors import UpstreamProtocol, UpstreamTimeout
 from relay.settings import Timeouts
+from relay.types import TimeLimits
 from relay.upstream import limits
 from relay.upstream.http1 import Connection
 
@@ -46,7 +47,9 @@ class Wire(asyncio.Transport):
 
 
 def connected(wire: Wire, **timeouts: float) -> Connection:
-    wire.connection = Connection("u", Timeouts(**timeouts), lambda _: None)
+    wire.connection = Connection(
+        "u", TimeLimits(**Timeouts(**timeouts).model_dump()), lambda _: None
+    )
     wire.connection.connection_made(wire)
     return wire.connection
 
