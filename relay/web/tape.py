@@ -111,7 +111,7 @@ class Tape:
 
     def _take(self, events: bytes) -> None:
         for found in EVENT.findall(events):
-            event = found.removeprefix(BOM).lstrip(b"\r\n")  # the half of a CRLF
+            event = found.lstrip(b"\r\n").removeprefix(BOM)  # before it, the half of a CRLF
             if event.endswith(b"\r"):
                 event += b"\n"
             if not event.startswith(b"data:") and _DATA.search(event) is None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.errors import EventsGone, UpstreamProtocol
@@ -51,6 +51,7 @@ EVENTS = st.lists(
 
 
 @given(events=EVENTS, cut=st.integers(1, 40))
+@example(events=[b"data: x\r\n\r\n", b"\xef\xbb\xbfdata: first\n\n"], cut=10)
 def test_events_are_numbered_wherever_their_bytes_were_cut(events: list[bytes], cut: int) -> None:
     async def work() -> None:
         kept = tape()
