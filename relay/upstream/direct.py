@@ -180,7 +180,6 @@ class DirectAnswer:
             await connection.more()
         return connection.take()
 
-    async def pour(self, sink: Sink) -> None:
+    async def pour(self, sink: Sink) -> bytes:
         """Give the body to `sink`, each piece as it comes; see `Connection.pour`."""
-        if self._connection is not None:
-            await self._connection.pour(sink)
+        return b"" if self._connection is None else await self._connection.pour(sink)

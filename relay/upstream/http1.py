@@ -149,19 +149,19 @@ class Connection(asyncio.Protocol):
             self._set_timer()
         return waiter
 
-    async def pour(self, sink: Sink) -> None:
-        """Give the rest of the body to `sink`, each piece as it comes.
+    async def pour(self, sink: Sink) -> bytes:
+        """Give the rest of the body to `sink`, each piece as it comes; returns what ends it.
 
-        It is called from the event loop's callback: waking a task for each piece would cost more
-        than all else that is done with it. Raises: as `more` does.
+        So that can leave in one write with the end that its reader has to write. The sink is called
+        from the event loop's callback: waking a task for each piece would cost more than all else
+        that is done with it. Raises: as `more` does.
         """
         answer = self.answer
-        while True:
-            if answer.pieces and (room := sink(self.take())) is not None:
-                await room
-            elif answer.ended:
-                return
-            elif not answer.pieces:
+        while not answer.ended:
+            if answer.pieces:
+                if (room := sink(self.take())) is not None:
+                    await room
+            else:
                 self._sink = sink
                 try:
                     await self.more()
@@ -170,6 +170,7 @@ class Connection(asyncio.Protocol):
                 if self._room is not None:
                     room, self._room = self._room, None
                     await room
+        return self.take()
 
     def take(self) -> bytes:
         """What has come of the body and was not taken yet."""

@@ -165,17 +165,18 @@ class MessagesEndpoint:
             if self._ping_s:
                 every_s, between = self._ping_s, lambda: not translator.finished
                 with Pings(visit.write, every_s=every_s, between=between, ping=PING) as pings:
-                    await _pour(answer, translator, sample, pings.write)
+                    last = await _pour(answer, translator, sample, pings.write)
             else:
-                await _pour(answer, translator, sample, visit.write)
+                last = await _pour(answer, translator, sample, visit.write)
         except RelayError:
             if not translator.finished:  # else the message was whole, whatever came of the rest
                 raise
+            last = b""
         finally:
             visit.trail.usage = read_usage(translator.usage)
             if visit.trail.usage is None:
                 visit.trail.written_tokens = sample.tokens()
-        await awaited(visit.end(translator.end()))
+        await awaited(visit.end(last + translator.end()))
 
 
 def _path(scope: Scope) -> str:
@@ -200,10 +201,12 @@ def _as_chat(native: Call, payload: dict[str, Any]) -> Call:
 
 async def _pour(
     answer: Answer, translator: MessagesStream, sample: Sample, write: Callable[[bytes], Wait]
-) -> None:
+) -> bytes:
     def sink(piece: bytes) -> Awaitable[None] | None:
         sample.add(piece)
         events = translator.feed(piece)
         return write(events) if events else None
 
-    await pour(answer, sink)
+    last = await pour(answer, sink)
+    sample.add(last)
+    return translator.feed(last)

@@ -205,10 +205,10 @@ async def _send_bytes(visit: Visit, answer: Answer, watcher: Watcher | None) -> 
     write = visit.write
     await awaited(visit.begin(answer.status, answer.headers))
     if watcher is None:
-        await pour(answer, write)
+        last = await pour(answer, write)
     else:
-        await pour(answer, lambda piece: write(watcher.push(piece)))
-    await awaited(visit.end())
+        last = watcher.push(await pour(answer, lambda piece: write(watcher.push(piece))))
+    await awaited(visit.end(last))
 
 
 def _generates(method: str, path: str) -> bool:

@@ -21,6 +21,8 @@ JSON = (b"content-type", b"application/json")
 STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 """On every stream: neither caches nor buffering proxies may hold it back."""
 
+_Pour = Callable[[Callable[[bytes], Wait]], Awaitable[bytes]]
+
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -151,14 +153,14 @@ async def send_events(
             with Pings(
                 visit.write, every_s=ping_s, between=lambda: whole.between, ping=ping
             ) as pings:
-                await _pass_on(answer, whole, usage, pings.write)
+                last = await _pass_on(answer, whole, usage, pings.write)
         else:
-            await _pass_on(answer, whole, usage, visit.write)
+            last = await _pass_on(answer, whole, usage, visit.write)
     except RelayError:
         if not whole.between:  # a huge event was let through in part; end it
             await awaited(visit.write(b"\n\n"))
         raise
-    tail = whole.tail()
+    tail = whole.push(last) + whole.tail()
     await awaited(visit.end(usage.push(tail) if usage is not None else tail))
 
 
@@ -167,25 +169,28 @@ async def _pass_on(
     whole: WholeEvents,
     usage: Watcher | None,
     write: Callable[[bytes], Wait],
-) -> None:
+) -> bytes:
     def write_whole(piece: bytes) -> Wait:
         out = piece if whole.at_rest and piece.endswith(b"\n\n") else whole.push(piece)
         if usage is not None:
             out = usage.push(out)
         return write(out) if out else None
 
-    await pour(answer, write_whole)
+    return await pour(answer, write_whole)
 
 
-async def pour(answer: Answer, sink: Callable[[bytes], Wait]) -> None:
-    """Give an answer's pieces to `sink`, by the answer's own way if it has one."""
-    own: Callable[[Callable[[bytes], Wait]], Awaitable[None]] | None = getattr(answer, "pour", None)
+async def pour(answer: Answer, sink: Callable[[bytes], Wait]) -> bytes:
+    """Give an answer's pieces to `sink`, by the answer's own way if it has one.
+
+    Returns what is left for the last write.
+    """
+    own: _Pour | None = getattr(answer, "pour", None)
     if own is not None:
-        await own(sink)
-        return
+        return await own(sink)
     async for piece in answer:
         if (wait := sink(piece)) is not None:
             await wait
+    return b""
 
 
 async def awaited(wait: Wait) -> None:
