@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.prices import FREE, Price, cost
+from relay.prices.price import bounds
 from relay.types import Usage
 
 USD = 1_000_000_000
@@ -69,7 +70,16 @@ COUNTS = st.integers(0, 1_000_000)
 
 
 @given(
-    st.builds(Usage, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS),
+    st.builds(Usage, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS),
 )
 def test_nobody_is_ever_paid_for_asking(usage: Usage) -> None:
     assert cost(PRICE, usage) >= 5
+
+
+@given(COUNTS, COUNTS)
+def test_the_bounds_of_a_call_are_what_such_answers_cost(prompt: int, completion: int) -> None:
+    tiered = PRICE._replace(tiers=((1000, Price(prompt=2 * USD, completion=3 * USD, request=7)),))
+    for price in (PRICE, tiered, FREE, Price(prompt=None)):
+        most, least = bounds(price, prompt, completion)
+        assert most == cost(price, Usage(prompt, completion))
+        assert least == cost(price, Usage(prompt))

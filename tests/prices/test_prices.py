@@ -50,6 +50,7 @@ def test_ones_own_price_goes_before_the_tables() -> None:
     assert prices.price("known", "vllm") == FREE._replace(request=0, minute=None)
     assert prices.cost("known", "vllm", Usage(10)) == 0
     assert prices.cost("known", "vllm", Usage(heard_ms=10)) is None  # nobody said what a minute is
+    assert prices.bounds("vendor/x", "a", 10, 0) == (prices.cost("vendor/x", "a", Usage(10)),) * 2
     assert prices.cost("vendor/x", "a", Usage(10, 1, 5)) == 5 * 3000 + 5 * 1000 + 5000
 
 
@@ -66,6 +67,7 @@ async def test_the_table_is_loaded_when_it_is_first_needed_and_then_counts() -> 
     assert prices.price("unknown", "a") is None
     assert prices.price("known", "nowhere") is None
     assert prices.cost("unknown", "a", Usage(1, 1)) is None
+    assert prices.bounds("unknown", "a", 1, 1) is None
 
 
 async def test_the_local_model_is_free_unless_somebody_says_otherwise() -> None:
