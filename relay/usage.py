@@ -30,9 +30,6 @@ IMAGE_TOKENS = 1000
 """What a picture (or sound) inside a prompt counts where nobody tells, whatever its size."""
 
 SAMPLE_BYTES = 4096
-_PLAIN = 3
-"""Members of a usage that tells no details: prompt, completion, total."""
-
 LARGE_BYTES = 8192
 """A body beyond this is searched for its usage from the end, rather than parsed."""
 
@@ -50,17 +47,6 @@ def read_usage(told: object) -> Usage | None:
     """What an answer's `usage` tells; None when it tells nothing."""
     if not isinstance(told, dict):
         return None
-    if len(told) == _PLAIN and "total_tokens" in told:
-        prompt, completion = told.get("prompt_tokens"), told.get("completion_tokens")
-        if type(prompt) is int is type(completion) and (
-            0 <= prompt <= MAX_TOKENS and 0 <= completion <= MAX_TOKENS
-        ):
-            return Usage(prompt, completion)
-    return _read_any(told)
-
-
-def _read_any(told: dict[str, Any]) -> Usage | None:
-    """The same for all forms of it."""
     prompt = _count(told, "prompt_tokens", "input_tokens")
     completion = _count(told, "completion_tokens", "output_tokens")
     if prompt is None and completion is None:

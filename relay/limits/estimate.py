@@ -23,7 +23,6 @@ SHORTEST_ATTACHMENT = 512
 _ATTACHED = (b";base64,", b'"data":"', b'"data": "', b'"file_data":"', b'"file_data": "')
 _GENERATES = frozenset({"chat/completions", "completions", "responses", "messages", "realtime"})
 _MOST = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-_SAYS_HOW_MANY = frozenset({"n", *_MOST})
 
 
 class Estimate(NamedTuple):
@@ -37,20 +36,13 @@ class Estimate(NamedTuple):
 
 def estimate(call: Call, completion_tokens: int) -> Estimate:
     """What a call may use; `completion_tokens` where it does not say how many it wants."""
-    payload, path, body = call.payload, call.path, call.body
-    if "messages" not in payload:
-        payload = _asked(call)
-    if len(body) > SHORTEST_ATTACHMENT:
-        prompt = _prompt_tokens(body)
-    else:
-        prompt = len(body) // BYTES_PER_TOKEN
+    payload, path = _asked(call), call.path
+    prompt = _prompt_tokens(call.body)
     model = call.model or _text(payload.get("model"))
     if path not in _GENERATES and (path := path.partition("?")[0]) not in _GENERATES:
         if path == "messages/count_tokens":
             prompt = 0  # nothing is generated, and nothing charged
         return Estimate(prompt, 0, True, model)
-    if _SAYS_HOW_MANY.isdisjoint(payload):
-        return Estimate(prompt, completion_tokens, False, model)
     answers = _count(payload["n"]) or 1 if "n" in payload else 1
     for name in _MOST:
         if name in payload and (most := _count(payload[name])) is not None:
@@ -60,6 +52,8 @@ def estimate(call: Call, completion_tokens: int) -> Estimate:
 
 def _asked(call: Call) -> Mapping[str, Any]:
     """The request's fields; calls in other formats than chat have not been parsed."""
+    if "messages" in call.payload:
+        return call.payload
     try:
         asked = orjson.loads(call.body)
     except orjson.JSONDecodeError:
@@ -68,6 +62,8 @@ def _asked(call: Call) -> Mapping[str, Any]:
 
 
 def _prompt_tokens(body: bytes) -> int:
+    if len(body) <= SHORTEST_ATTACHMENT:
+        return len(body) // BYTES_PER_TOKEN
     attached, attachments = 0, 0
     for mark in _ATTACHED:
         at = body.find(mark)

@@ -32,15 +32,6 @@ _UPSTREAM = (b"x-ratelimit-", b"anthropic-ratelimit-")
 
 def rate_limit_headers(holders: Sequence[Holder], used: Sequence[Used]) -> RawHeaders:
     """The limits and counts of these holders; nothing where there are no limits a minute."""
-    if len(used) == 1:  # as mostly: nobody has less left
-        [(now_requests, now_tokens, reset_s)] = used
-        limits = holders[0].limits
-        told = []
-        if (rpm := limits.rpm) is not None:
-            told += _told(_REQUESTS, rpm - now_requests, rpm, reset_s)
-        if (tpm := limits.tpm) is not None:
-            told += _told(_TOKENS, tpm - now_tokens, tpm, reset_s)
-        return told
     requests = tokens = None
     for holder, now in zip(holders, used, strict=True):
         limits = holder.limits

@@ -36,9 +36,8 @@ FREE = Price(minute=0)
 def cost(price: Price, usage: Usage) -> int:
     """What an answer with those tokens costs, in nano-dollars, rounded up."""
     asked, answered, *parts = usage
-    for above, tier in price.tiers:
-        if asked > above:
-            price = tier
+    if price.tiers:
+        price = _tier(price, asked)
     prompt, completion, cached, cache_write, reasoning, heard, spoken, request, _, minute = price
     prompt, completion = prompt or 0, completion or 0
     total = asked * prompt + answered * completion
@@ -60,10 +59,17 @@ def cost(price: Price, usage: Usage) -> int:
 
 def bounds(price: Price, prompt_tokens: int, completion_tokens: int) -> tuple[int, int]:
     """What a call with at most those tokens costs at most, and what its prompt alone does."""
-    for above, tier in price.tiers:
-        if prompt_tokens > above:
-            price = tier
+    if price.tiers:
+        price = _tier(price, prompt_tokens)
     request = price.request or 0
     asked = prompt_tokens * (price.prompt or 0)
     most = asked + completion_tokens * (price.completion or 0)
     return -(-most // MILLION) + request, -(-asked // MILLION) + request
+
+
+def _tier(price: Price, prompt_tokens: int) -> Price:
+    """The one that holds for a prompt of that length."""
+    for above, tier in price.tiers:
+        if prompt_tokens > above:
+            price = tier
+    return price

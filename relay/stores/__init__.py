@@ -6,8 +6,9 @@ Nothing here is awaited by a request: keys are read into memory, rows are writte
                       `-> postgres.py --> postgres_pool.py
 
     protocol.py, records.py              what a store is to others
-    tables.py, sums.py, grouped.py, histograms.py,
+    tables.py, sums.py, histograms.py,
     searching.py, fitting.py             what is the same in both databases
+    grouped.py                           what a batch comes to, for SQLite and for the counters
     schema.py, migrations/, upgrade.py   which tables there are, and how they come to be
 """
 

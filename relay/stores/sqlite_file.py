@@ -135,7 +135,7 @@ def open_file(path: str, *, one_thread: bool = True) -> sqlite3.Connection:
 def _take_as_they_are() -> None:
     """Have `sqlite3` bind None and truth values without asking them how.
 
-    It asks each value that is no number and no text, by three attributes that nobody has: 3 us for
+    It asks each value that is no number and no text, by three attributes that nobody has: 1 us for
     each None of a row. What is bound is the same.
     """
     sqlite3.register_adapter(type(None), {None: None}.get)

@@ -21,6 +21,7 @@ from relay.events import (
     RestartNeeded,
     ignore,
 )
+from relay.types import Usage
 
 ROOT = "relay"
 
@@ -99,7 +100,8 @@ def _ended(event: RequestEnded) -> dict[str, object]:
     fields = event._asdict()
     usage = fields.pop("usage")
     first = {name: fields.pop(name) for name in _FIRST}
-    return first | fields | ({} if usage is None else usage._asdict())
+    others = {name: value for name, value in fields.items() if name not in Usage._fields}
+    return first | others | ({} if usage is None else usage._asdict())
 
 
 def of_requests() -> Observer:

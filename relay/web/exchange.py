@@ -30,7 +30,7 @@ _END = (b"", b"")
 _WITHOUT_BODY = frozenset({204, 304})
 _FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 _NAME = itemgetter(0)
-_line = b": ".join
+_header_line = b": ".join
 _UNTIL_CLOSE, _CHUNKED, _NONE = -1, -2, -3
 _DISCONNECT: Message = {"type": "http.disconnect"}
 
@@ -220,8 +220,8 @@ class Exchange:
         if not _FRAMING.isdisjoint(map(_NAME, headers)):
             headers, left = self._without_framing(headers, left)
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
-        lines += map(_line, self._line.common_headers)
-        lines += map(_line, headers)
+        lines += map(_header_line, self._line.common_headers)
+        lines += map(_header_line, headers)
         if left >= 0 and status not in _WITHOUT_BODY:
             lines.append(b"content-length: %d" % left)
         if self.method == "HEAD" or status in _WITHOUT_BODY:
@@ -351,7 +351,7 @@ def refusal(error: RelayError, headers: RawHeaders = ()) -> bytes:
             b"content-type: application/json",
             b"content-length: %d" % len(body),
             b"x-request-id: %b" % new_request_id().encode(),
-            *map(_line, headers),
+            *map(_header_line, headers),
             b"connection: close",
             b"",
             body,

@@ -330,6 +330,23 @@ async def test_rows_in_the_ledger_are_told_to_the_counters() -> None:
     assert counters.unrecorded() == {"key_a": 200}
 
 
+async def test_rows_of_the_window_before_are_not_taken_for_those_of_this_one() -> None:
+    clock = Clock()
+    clock.now = 20_000 * 86_400.0  # a midnight
+    limits = limiter(clock)
+    taken = await reserve(limits, call(holder(budget_nano=10_000, budget_window="day")))
+    taken.end(Usage(), 500)
+    row = LedgerRow(
+        *(clock.now, "req_1", "key_a", "", "me", "/v1/chat/completions", "m", "m", "up", 1, 0),
+        *(200, "", False, 1, 1, 0, 0, 0, False, 200, None, 0.1),
+    )
+    counters = limits._counters
+    tell_recorded(counters, [row._replace(at=clock.now - 1, cost_nano=100)])
+    assert counters.unrecorded() == {"key_a": 500}
+    tell_recorded(counters, [row._replace(at=clock.now - 1, cost_nano=100), row, row])
+    assert counters.unrecorded() == {"key_a": 100}
+
+
 def test_every_refusal_has_its_words() -> None:
     who = identity(holder(rpm=1, tpm=1, parallel=1, budget_nano=1, requests=1))
     for limit in ("requests", "tokens", "parallel", "budget", "uses"):

@@ -7,6 +7,7 @@ import pytest
 
 from relay.events import AttemptFailed, KeyRetired, ModeChanged, RequestEnded, ignore
 from relay.telemetry import logs
+from relay.types import Usage
 
 ENDED = RequestEnded(
     *(0.0, "req_1", "", "", "anonymous", "/v1/chat/completions", "", "", "local", 1, 0, 200, ""),
@@ -36,6 +37,16 @@ def test_text_lines_name_the_event_and_its_fields(capsys: pytest.CaptureFixture[
     assert "status=200 duration_s=0.250000" in first
     assert " WARNING attempt_failed " in second
     assert 'error="The upstream failed."' in second
+
+
+def test_tokens_are_told_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("debug", "json")
+    logs.of_requests()(ENDED)
+    logs.of_requests()(ENDED._replace(prompt_tokens=3, usage=Usage(3, 5, heard_ms=7)))
+    none, some = map(json.loads, capsys.readouterr().err.splitlines())
+    assert not none.keys() & {"usage", *Usage._fields}
+    assert (some["prompt_tokens"], some["completion_tokens"], some["heard_ms"]) == (3, 5, 7)
+    assert list(some)[3:8] == ["request_id", "method", "path", "status", "duration_s"]
 
 
 def test_json_lines_are_objects(capsys: pytest.CaptureFixture[str]) -> None:

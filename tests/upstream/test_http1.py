@@ -106,6 +106,31 @@ async def test_nothing_more_is_sent_once_the_upstream_has_refused():
     assert not connection.finish()
 
 
+async def test_what_ends_a_stream_is_given_back_for_the_last_write():
+    wire = Wire()
+    connection = connected(wire)
+    send(connection)
+    connection.data_received(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n")
+    poured: list[bytes] = []
+    pouring = asyncio.create_task(connection.pour(poured.append))
+    await asyncio.sleep(0)
+    connection.data_received(b"1\r\nb\r\n1\r\nc\r\n")
+    assert poured == [b"a", b"bc"]
+    connection.data_received(b"1\r\nd\r\n0\r\n\r\n")
+    assert await pouring == b"d"
+    assert poured == [b"a", b"bc"]
+    assert connection.finish()
+
+
+async def test_an_answer_that_is_all_there_is_one_last_piece():
+    connection = connected(Wire())
+    send(connection)
+    connection.data_received(WHOLE)
+    poured: list[bytes] = []
+    assert await connection.pour(poured.append)
+    assert not poured
+
+
 async def test_a_request_goes_on_while_its_answer_has_begun():
     wire = Wire(room=0)
     connection = connected(wire)

@@ -92,7 +92,7 @@ class MemoryCounters:
             parts.append(part)
             if account.uses_most != MANY:
                 account.use(self._wall())
-            reserved_nano = part[4]
+            *_, reserved_nano = part
             if reserved_nano and self._journal is not None:
                 self._note(account, reserved_nano)
         return Held(parts)
