@@ -293,7 +293,7 @@ class Built:
         )
         if settings.admin_key is not None:
             acts = Acts(self.presence, self._store)
-            app.include_router(admin_router(self.switch, acts))
+            app.include_router(admin_router(self.switch, acts, ledger=self._store is not None))
             app.include_router(reload_router(self._reload, acts))
             if self._virtual is not None:
                 changes = Changes(self._virtual)

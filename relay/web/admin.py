@@ -66,25 +66,41 @@ class AdminKey:
 
 
 class ModeState(BaseModel):
-    """The mode, and the side that serves. `since` is in Unix seconds, `moves` since the start."""
+    """The mode, and the side that serves. `since` is in Unix seconds, `moves` since the start.
+
+    `ledger`: whether requests are kept, so that there is more to ask for than this.
+    """
 
     mode: Mode
     serving: Side
     since: int
     moves: dict[Side, int]
     upstreams: dict[str, str]
+    ledger: bool
     kept: bool | None = None
     """After a change: whether it holds for the other workers and after a restart."""
 
 
-def admin_router(switch: Switch, acts: Acts) -> APIRouter:
+def admin_router(switch: Switch, acts: Acts, *, ledger: bool) -> APIRouter:
     """The routes."""
     router = APIRouter(prefix=PREFIX, tags=["admin"])
+
+    def told(kept: bool | None = None) -> Response:
+        state = ModeState(
+            mode=switch.mode,
+            serving=switch.serving,
+            since=int(switch.since),
+            moves=switch.moves,
+            upstreams=dict(switch.upstreams),
+            ledger=ledger,
+            kept=kept,
+        )
+        return JSONResponse(state.model_dump(exclude_none=True))
 
     @router.get("/mode", summary="The mode, and what serves", response_model=ModeState)
     async def get_mode() -> Response:
         """Which side serves: `reachable`, `unreachable` or `unknown` is each upstream."""
-        return _state(switch)
+        return told()
 
     @router.put(
         "/mode",
@@ -98,7 +114,7 @@ def admin_router(switch: Switch, acts: Acts) -> APIRouter:
         mode = _read_mode(await acts.body(request))
         kept = await switch.set(mode)
         await acts.note(request, "mode.set", mode)
-        return _state(switch, kept=kept)
+        return told(kept)
 
     return router
 
@@ -111,15 +127,3 @@ def _read_mode(body: bytes) -> Mode:
     if mode not in MODES:
         raise InvalidRequest('Send {"mode": "auto"}, "remote" or "local".', param="mode")
     return cast(Mode, mode)
-
-
-def _state(switch: Switch, *, kept: bool | None = None) -> Response:
-    state = ModeState(
-        mode=switch.mode,
-        serving=switch.serving,
-        since=int(switch.since),
-        moves=switch.moves,
-        upstreams=dict(switch.upstreams),
-        kept=kept,
-    )
-    return JSONResponse(state.model_dump(exclude_none=True))

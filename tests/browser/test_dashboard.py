@@ -349,17 +349,17 @@ def test_without_an_admin_key_the_page_says_how_to_have_one(
 
 
 def test_without_a_database_it_says_so_and_shows_the_rest(
-    start_relay: StartRelay, upstream: FakeUpstream, tmp_path: Path, browser: Browser
+    start_relay: StartRelay, upstream: FakeUpstream, tmp_path: Path, open_page: Open
 ) -> None:
     relay = started(start_relay, upstream, tmp_path)
-    page = browser.new_page()  # what is not there is told by 404, which the console repeats
-    page.add_init_script(f"sessionStorage.setItem('relay-admin-key', '{KEY}')")
-    page.goto(f"{relay.root}/dashboard")
+    page = open_page(relay.root)
     expect(page.locator("#charts")).to_contain_text("RELAY_DATABASE_URL is none")
     expect(page.locator("[data-upstream=upstream]")).to_be_visible()
     page.locator("#modes").get_by_role("button", name="local").click()
     expect(page.locator("#serving")).to_have_text("serving: local")
-    page.close()
+    for view in ("keys", "requests", "teams", "audit"):
+        page.goto(f"{relay.root}/dashboard#{view}")
+        expect(page.locator(f"#{view}-list")).to_contain_text("RELAY_DATABASE_URL is none")
 
 
 def test_without_requests_or_keys_it_says_so(

@@ -47,6 +47,7 @@ def test_the_mode_is_shown(relay: RunningRelay) -> None:
         "serving": "remote",
         "moves": {"remote": 0, "local": 0},
         "upstreams": {"upstream": "reachable"},
+        "ledger": False,
     }
 
 

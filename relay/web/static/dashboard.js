@@ -19,6 +19,8 @@ const VIEWS = {
   audit: showAudit,
 };
 
+let ledger = true; // whether the relay keeps one
+
 const view = () => (location.hash.slice(1) in VIEWS ? location.hash.slice(1) : "overview");
 
 /** Do something that asks the relay, and say what went wrong. */
@@ -28,7 +30,6 @@ async function tried(act, { quiet = false } = {}) {
     find("trouble").hidden = true;
   } catch (error) {
     if (error instanceof Refused && error.status === 401) forgetKey();
-    else if (error instanceof Refused && error.status === 404) showNoDatabase();
     else if (!quiet || error instanceof TypeError) {
       find("trouble").textContent = error instanceof Refused ? error.message : say("notReached", { why: error.message });
       find("trouble").hidden = false;
@@ -51,7 +52,11 @@ function show() {
     else link.removeAttribute("aria-current");
   }
   document.title = `relay · ${say(open === "overview" ? "dashboard" : open)}`;
-  return tried(VIEWS[open]);
+  return tried(ledger ? VIEWS[open] : showNoDatabase);
+}
+
+async function look() {
+  ({ ledger } = await showLive());
 }
 
 function every(ms, act) {
@@ -71,10 +76,10 @@ function start() {
     switchLanguage();
     translate();
     startMode();
-    if (!find("dashboard").hidden) tried(showLive).then(show);
+    if (!find("dashboard").hidden) tried(look).then(show);
   });
   find("forget").addEventListener("click", forgetKey);
-  find("refresh").addEventListener("click", () => Promise.all([tried(showLive), show()]));
+  find("refresh").addEventListener("click", () => Promise.all([tried(look), show()]));
   addEventListener("hashchange", show);
   addEventListener("unhandledrejection", (event) => {
     if (!(event.reason instanceof Refused) && !(event.reason instanceof TypeError)) return;
@@ -87,8 +92,9 @@ start();
 if (!hasKey()) await askForKey();
 find("entrance").hidden = true;
 find("dashboard").hidden = false;
-await Promise.all([tried(showLive), show()]);
+await tried(look); // which says what can be shown
+await show();
 document.documentElement.dataset.ready = "";
-every(LIVE_MS, showLive);
+every(LIVE_MS, look);
 // Not under the hands of somebody who reads a chart by the arrow keys.
-every(USAGE_MS, () => (view() === "overview" && isToday() && !document.querySelector("#charts :focus") ? showUsage() : null));
+every(USAGE_MS, () => (ledger && view() === "overview" && isToday() && !document.querySelector("#charts :focus") ? showUsage() : null));

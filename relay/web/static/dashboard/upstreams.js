@@ -13,16 +13,17 @@ export function startMode() {
     make("button", { type: "button", class: "button", "data-mode": mode, onclick: () => setMode(mode) }, say(mode))));
 }
 
-/** Ask for both, and show what has changed. */
+/** Ask for both, and show what has changed; the mode is given back. */
 export async function showLive() {
   const [mode, upstreams] = await Promise.all([ask("mode"), ask("upstreams")]);
   showMode(mode);
   const now = JSON.stringify([upstreams, mode.upstreams, document.documentElement.lang]);
-  if (now === last) return; // what does not change keeps its focus and is not read out again
+  if (now === last) return mode; // what does not change keeps its focus and is not read out again
   last = now;
   find("upstreams").replaceChildren(...(upstreams.length
     ? upstreams.map((one) => card(one, mode.upstreams[one.name]))
     : [nothing(say("noUpstreams"))]));
+  return mode;
 }
 
 async function setMode(mode) {
