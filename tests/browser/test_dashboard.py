@@ -348,6 +348,27 @@ def test_without_an_admin_key_the_page_says_how_to_have_one(
     expect(page.get_by_role("heading")).to_have_text("控制台尚未开启")
 
 
+def test_axes_have_round_numbers(relay: RunningRelay, open_page: Open) -> None:
+    page = open_page(relay.root)
+    for most, whole, ticks in (
+        (0, True, [0, 1]),
+        (1, True, [0, 1]),
+        (3, True, [0, 1, 2, 3]),
+        (7, True, [0, 2, 4, 6, 8]),
+        (9, True, [0, 5, 10]),
+        (70, True, [0, 20, 40, 60, 80]),
+        (90, True, [0, 25, 50, 75, 100]),
+        (1, False, [0, 0.25, 0.5, 0.75, 1]),
+        (0.015, False, [0, 0.005, 0.01, 0.015]),
+    ):
+        found = page.evaluate(
+            "async ([most, whole]) =>"
+            " (await import('/static/dashboard/chart.js')).niceTicks(most, whole)",
+            [most, whole],
+        )
+        assert found == pytest.approx(ticks)
+
+
 def test_without_a_database_it_says_so_and_shows_the_rest(
     start_relay: StartRelay, upstream: FakeUpstream, tmp_path: Path, open_page: Open
 ) -> None:

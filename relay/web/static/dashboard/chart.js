@@ -17,9 +17,10 @@ const tables = new Set(); // titles of those that are shown as tables, over a re
 
 /**
  * `times` are the beginnings of the buckets, `unit` is "hour" or "day". A series is
- * { name, colour, values }; `colour` is a class, a value may be null in lines. `format` shows a value.
+ * { name, colour, values }; `colour` is a class, a value may be null in lines. `format` shows a value;
+ * `whole` ones have no fractions on their axis.
  */
-export function chart({ id, title, note, lines = false, times, unit, series, format, axis = format }) {
+export function chart({ id, title, note, lines = false, whole = false, times, unit, series, format, axis = format }) {
   const plot = make("div", { class: "plot", tabindex: "0", role: "group", "aria-roledescription": say("charts") });
   const tip = make("div", { class: "tip", role: "status", hidden: true });
   const frame = make("div", { class: "frame" }, plot, tip);
@@ -42,7 +43,7 @@ export function chart({ id, title, note, lines = false, times, unit, series, for
   show(tables.has(id));
 
   plot.setAttribute("aria-label", summary(title, series, format, lines));
-  const view = { lines, times, unit, series, format, axis };
+  const view = { lines, whole, times, unit, series, format, axis };
   let drawn = null;
   new ResizeObserver(([entry]) => {
     const width = Math.floor(entry.contentRect.width);
@@ -72,7 +73,7 @@ function summary(title, series, format, lines) {
   return `${title}: ${said.join(", ")}`;
 }
 
-function picture(width, { lines, times, unit, series, axis }) {
+function picture(width, { lines, whole, times, unit, series, axis }) {
   const inner = width - LEFT - RIGHT;
   const high = HEIGHT - TOP - BOTTOM;
   const band = inner / times.length;
@@ -80,7 +81,7 @@ function picture(width, { lines, times, unit, series, axis }) {
     const values = series.map((one) => one.values[place] ?? 0);
     return lines ? Math.max(...values) : values.reduce((sum, value) => sum + value, 0);
   });
-  const ticks = niceTicks(Math.max(...tops));
+  const ticks = niceTicks(Math.max(...tops), whole);
   const x = (place) => LEFT + band * place;
   const y = (value) => TOP + high * (1 - value / ticks.at(-1));
   const svg = draw("svg", { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, "aria-hidden": "true" });
@@ -178,11 +179,12 @@ function pointing(plot, tip, picture, { lines, times, unit, series, format }) {
   });
 }
 
-/** Four or five round numbers from 0 to one that is not below `most`. */
-export function niceTicks(most) {
+/** Up to five round numbers from 0 to one that is not below `most`; `whole` ones, if wanted. */
+export function niceTicks(most, whole = false) {
   if (!(most > 0)) return [0, 1];
   const size = 10 ** Math.floor(Math.log10(most / 4));
-  const step = STEPS.map((factor) => factor * size).find((one) => one * 4.0001 >= most) ?? 10 * size;
+  const steps = STEPS.map((factor) => factor * size).filter((one) => !whole || Number.isInteger(one));
+  const step = steps.find((one) => one * 4.0001 >= most) ?? 10 * size;
   const ticks = [0];
   while (ticks.at(-1) < most) ticks.push(ticks.length * step);
   return ticks;

@@ -97,13 +97,14 @@ function charts({ times, unit, whole, parts }) {
     ? parts.map((one, place) => series(one.lines, one.name, `s${place + 1}`, (line) => line[name].p95, null))
     : [["p50", "s3"], ["p95", "s1"], ["p99", "s2"]].map(([p, colour]) => series(whole, p, colour, (line) => line[name][p], null));
   const usual = { times, unit };
+  const counted = { whole: true, format: exact, axis: count };
   const per = say("by", { name: say(unit) }) + (unit === "day" ? " (UTC)" : "");
   return [
-    chart({ ...usual, id: "requests", title: say("requests"), note: per, format: exact, axis: count,
+    chart({ ...usual, id: "requests", title: say("requests"), note: per, ...counted,
       series: amounts((line) => line.requests, [["answered", "s1", (line) => line.requests - line.errors], ["failed", "bad", (line) => line.errors]]) }),
-    chart({ ...usual, id: "errors", title: say("errors"), note: per, format: exact, axis: count,
+    chart({ ...usual, id: "errors", title: say("errors"), note: per, ...counted,
       series: amounts((line) => line.errors, [["failed", "bad", (line) => line.errors]]) }),
-    chart({ ...usual, id: "tokens", title: say("tokens"), note: per, format: exact, axis: count,
+    chart({ ...usual, id: "tokens", title: say("tokens"), note: per, ...counted,
       series: amounts((line) => line.prompt_tokens + line.completion_tokens,
         [["prompt", "s4", (line) => line.prompt_tokens], ["completion", "s3", (line) => line.completion_tokens]]) }),
     chart({ ...usual, id: "cost", title: say("cost"), note: `${say("costUnit")} ${per}`, format: usd,
