@@ -1,10 +1,10 @@
 """Attempts at targets: what they leave behind, and two of them at once (hedging)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from relay.events import AttemptLost, Observer
 from relay.limits import Reservation
@@ -127,8 +127,8 @@ class Streaming(AbstractAsyncContextManager[Answer]):
         self._opened = await self._open()
         return self._opened.answer
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._opened.close()
+    def __aexit__(self, *_: object) -> Coroutine[Any, Any, None]:
+        return self._opened.close()
 
 
 Result = TypeVar("Result")

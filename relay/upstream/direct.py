@@ -13,6 +13,7 @@ streamed body cannot be sent once more, so it goes out on a new connection at on
 """
 
 import asyncio
+from collections.abc import Awaitable
 
 from relay.errors import UpstreamProtocol
 from relay.events import Observer, ignore
@@ -180,6 +181,10 @@ class DirectAnswer:
             await connection.more()
         return connection.take()
 
-    async def pour(self, sink: Sink) -> bytes:
+    def pour(self, sink: Sink) -> Awaitable[bytes]:
         """Give the body to `sink`, each piece as it comes; see `Connection.pour`."""
-        return b"" if self._connection is None else await self._connection.pour(sink)
+        return _no_more() if self._connection is None else self._connection.pour(sink)
+
+
+async def _no_more() -> bytes:
+    return b""

@@ -4,7 +4,7 @@ The status and the first bytes of the answer are in hand before our head goes ou
 until then is a proper status; a failure after it is one error event, and no `[DONE]`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
@@ -91,11 +91,10 @@ class ChatEndpoint:
                 if usage is not None:
                     visit.trail.take_stream(usage)
 
-    async def _send(self, visit: Visit, answer: Answer, usage: UsageInStream | None) -> None:
+    def _send(self, visit: Visit, answer: Answer, usage: UsageInStream | None) -> Awaitable[None]:
         if visit.trail.target == LOCAL:
-            await self._send_local(visit, answer, usage)
-        else:
-            await send_events(visit, answer, ping_s=self._ping_s, usage=usage)
+            return self._send_local(visit, answer, usage)
+        return send_events(visit, answer, ping_s=self._ping_s, usage=usage)
 
     async def _send_local(self, visit: Visit, answer: Answer, usage: UsageInStream | None) -> None:
         reply = EventSourceResponse(

@@ -147,7 +147,8 @@ async def send_events(
     Raises: the `RelayError` of the answer, which is for the caller to tell in a last event.
     """
     whole = WholeEvents()
-    await awaited(visit.begin(answer.status, [*answer.headers, *STREAM_HEADERS]))
+    if (wait := visit.begin(answer.status, [*answer.headers, *STREAM_HEADERS])) is not None:
+        await wait
     try:
         if ping_s and takes_comments(answer.headers):
             with Pings(
@@ -161,32 +162,35 @@ async def send_events(
             await awaited(visit.write(b"\n\n"))
         raise
     tail = whole.push(last) + whole.tail()
-    await awaited(visit.end(usage.push(tail) if usage is not None else tail))
+    if (wait := visit.end(usage.push(tail) if usage is not None else tail)) is not None:
+        await wait
 
 
-async def _pass_on(
+def _pass_on(
     answer: Answer,
     whole: WholeEvents,
     usage: Watcher | None,
     write: Callable[[bytes], Wait],
-) -> bytes:
+) -> Awaitable[bytes]:
     def write_whole(piece: bytes) -> Wait:
         out = piece if whole.at_rest and piece.endswith(b"\n\n") else whole.push(piece)
         if usage is not None:
             out = usage.push(out)
         return write(out) if out else None
 
-    return await pour(answer, write_whole)
+    return pour(answer, write_whole)
 
 
-async def pour(answer: Answer, sink: Callable[[bytes], Wait]) -> bytes:
+def pour(answer: Answer, sink: Callable[[bytes], Wait]) -> Awaitable[bytes]:
     """Give an answer's pieces to `sink`, by the answer's own way if it has one.
 
-    Returns what is left for the last write.
+    Gives what is left for the last write.
     """
     own: _Pour | None = getattr(answer, "pour", None)
-    if own is not None:
-        return await own(sink)
+    return own(sink) if own is not None else _pour(answer, sink)
+
+
+async def _pour(answer: Answer, sink: Callable[[bytes], Wait]) -> bytes:
     async for piece in answer:
         if (wait := sink(piece)) is not None:
             await wait
