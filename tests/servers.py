@@ -7,6 +7,7 @@ meanwhile; the next test finds the server running again.
 import asyncio
 import itertools
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +26,8 @@ import redis
 T = TypeVar("T")
 
 STARTING_S = 20.0
+PORTS = range(10_000, 20_000)
+"""Below those that connections are given, in Linux as elsewhere."""
 NOBODY = 65534
 """PostgreSQL refuses to run as root."""
 
@@ -37,8 +41,11 @@ def bundled(package: str, *path: str) -> Path:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """A port that stays free while its server is stopped: no connection is ever given it."""
+    while True:
+        port = secrets.choice(PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Server:
