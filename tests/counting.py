@@ -4,6 +4,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from typing import Any
 
 from servers import RedisServer
@@ -35,7 +36,13 @@ def holder(name: str = "key_a", *, begins_at: float = 0.0, **limits: Any) -> Hol
 def ask(*holders: Holder, sure: bool = True, **used: int) -> Ask:
     """A call of these holders; `sure`: that much at least, not only perhaps."""
     least = {f"least_{name}": value for name, value in used.items() if sure}
-    return Ask("group", holders, **used, **least)
+    return Ask("group", _same(holders), **used, **least)
+
+
+@cache
+def _same(holders: tuple[Holder, ...]) -> tuple[Holder, ...]:
+    """Those of an identity are one object, by which counters may know them again."""
+    return holders
 
 
 async def reserve(counters: Counters, asked: Ask, *, spent: int = 0) -> Outcome:

@@ -12,6 +12,7 @@ from servers import RedisServer
 from relay.errors import Overloaded
 from relay.stores.counters import Granted, Recorded, Refused
 from relay.stores.counters import link as links
+from relay.stores.counters import redis as redis_counters
 from relay.stores.counters.redis import RedisCounters
 
 
@@ -177,6 +178,36 @@ async def test_open_counts_here_meanwhile_and_tells_redis_later(redis_server: Re
         # 400 are spent; those two that still run are settled when they end.
         assert await passes(counters, ask(key, cost_nano=601)) == 0
         assert await passes(counters, ask(key, cost_nano=600)) == 1
+
+
+async def test_a_settlement_that_is_said_twice_counts_once(redis_server: RedisServer) -> None:
+    key = holder(budget_nano=1000)
+    async with replica(redis_server, timeout_s=0.2) as counters:
+        running = await granted(counters, ask(key, cost_nano=100))
+        redis_server.hold()
+        counters.settle(running, tokens=0, cost_nano=100)  # it will hear that, and then once more
+        await until_up(counters, False)
+        redis_server.go_on()
+        await until_up(counters, True)
+        assert await passes(counters, ask(key, cost_nano=901)) == 0
+        assert await passes(counters, ask(key, cost_nano=900)) == 1
+
+
+async def test_limits_hold_as_they_are_now(redis_server: RedisServer) -> None:
+    async with replica(redis_server) as counters:
+        assert await passes(counters, ask(holder(parallel=2)), times=3) == 2
+        assert await passes(counters, ask(holder(parallel=3)), times=3) == 1
+
+
+async def test_what_is_remembered_of_keys_is_bounded(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_counters, "MAX_LAID_OUT", 5)
+    async with replica(redis_server) as counters:
+        for number in range(12):
+            call = ask(holder(f"key_{number}", parallel=1))
+            assert await passes(counters, call, times=2) == 1
+        assert len(counters._layouts) <= 5
 
 
 async def test_a_call_waits_for_redis_no_longer_than_it_may(redis_server: RedisServer) -> None:

@@ -7,7 +7,7 @@ names the right one. So a single server needs nothing, and a failover is learned
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.crc import key_slot
@@ -38,7 +38,12 @@ class ClusterLink:
         return self._first.up or any(link.up for link in self._others.values())
 
     async def call(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Any], *, undo: Command
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Any],
+        *,
+        undo: Callable[[], Command],
     ) -> Any:
         """What the script answers. Raises: LinkDown: as `RedisLink.call`."""
         return await self._of(keys).call(script, keys, arguments, undo=undo)

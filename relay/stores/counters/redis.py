@@ -13,7 +13,8 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from relay.errors import Overloaded
 from relay.stores.counters import calendar, scripts
@@ -42,6 +43,11 @@ LONGEST_IDS = 500
 
 MAX_WORDS = 100_000
 """For how many holders it is remembered who asked the ledger."""
+
+MAX_LAID_OUT = 10_000
+"""For how many keys it is remembered what the script is told of their limits."""
+LAID_OUT_S = 60.0
+"""For how long, at most."""
 
 RESERVE = Script(scripts.RESERVE)
 SETTLE = Script(scripts.SETTLE)
@@ -89,6 +95,38 @@ class Alone(Granted):
         return self.held.used
 
 
+class Layout(NamedTuple):
+    """What the script is told of some holders in every call, from `since` until `until`."""
+
+    holders: tuple[Holder, ...]
+    since: float
+    until: float
+    keys: Sequence[str]
+    begins: Sequence[str]
+    arguments: Sequence[Any]
+
+    @classmethod
+    def of(cls, ask: Ask, now: float) -> "Layout":
+        """As it is now, and stays until a budget's window ends."""
+        windows = [calendar.window(holder, now) for holder in ask.holders]
+        begins = [
+            "-" if holder.limits.budget_nano is None else _milliseconds(begin)
+            for holder, (begin, _) in zip(ask.holders, windows, strict=True)
+        ]
+        return cls(
+            holders=ask.holders,
+            since=now,
+            until=min(now + LAID_OUT_S, *(end for _, end in windows)),
+            keys=[key for holder in ask.holders for key in _keys(ask.group, holder.id)],
+            begins=begins,
+            arguments=[
+                argument
+                for holder, begin, (_, end) in zip(ask.holders, begins, windows, strict=True)
+                for argument in _of_holder(holder, begin, end, now)
+            ],
+        )
+
+
 class RedisCounters:
     """`timeout_s` is what a call waits for Redis at most.
 
@@ -109,6 +147,7 @@ class RedisCounters:
         self._local = local
         self._alone: MemoryCounters | None = None
         self._lease_s = lease_s
+        self._lease_ms = math.ceil(lease_s * 1000)
         self._clock = clock
         self._wall = clock or time.time
         self._name = secrets.token_hex(6)
@@ -118,6 +157,7 @@ class RedisCounters:
         self._words: dict[str, str] = {}
         self._unrecorded: dict[str, int] = {}
         self._groups: dict[str, str] = {}
+        self._layouts: dict[str, Layout] = {}
 
     async def reserve(self, ask: Ask) -> Outcome:
         """See `Counters`."""
@@ -185,30 +225,33 @@ class RedisCounters:
     async def _reserve(self, ask: Ask) -> Outcome:
         now = self._wall()
         name = f"{self._name}{next(self._numbers):x}"
-        keys = [key for holder in ask.holders for key in _keys(ask.group, holder.id)]
-        windows = [calendar.window(holder, now) for holder in ask.holders]
-        begins = [
-            "-" if holder.limits.budget_nano is None else _milliseconds(begin)
-            for holder, (begin, _) in zip(ask.holders, windows, strict=True)
-        ]
+        layout = self._laid_out(ask, now)
         arguments = [
             "" if self._clock is None else _milliseconds(now),
             name,
-            math.ceil(self._lease_s * 1000),
+            self._lease_ms,
             int(ask.unseeded),
-            ask.tokens,
-            ask.least_tokens,
-            ask.cost_nano,
-            ask.least_cost_nano,
+            *ask[2:6],
+            *layout.arguments,
         ]
-        for holder, begin, (_, end) in zip(ask.holders, begins, windows, strict=True):
-            arguments += _of_holder(holder, begin, end, now)
-        lease = Lease(name, ask, keys, begins, time.monotonic())
-        undo = self._settling(lease, 0, 0, first=False)
-        answer = await self._link.call(RESERVE, keys, arguments, undo=undo)
+        lease = Lease(name, ask, layout.keys, layout.begins, time.monotonic())
+        undo = partial(self._settling, lease, 0, 0, first=False)
+        answer = await self._link.call(RESERVE, layout.keys, arguments, undo=undo)
         if self._alone is not None:  # of a cluster only a part may have been away
             self._alone.forget(holder.id for holder in ask.holders)
         return self._outcome(answer, ask, lease)
+
+    def _laid_out(self, ask: Ask, now: float) -> Layout:
+        known = self._layouts.get(ask.holders[0].id)
+        if (
+            known is None
+            or known.holders is not ask.holders
+            or not known.since <= now < known.until
+        ):
+            if len(self._layouts) >= MAX_LAID_OUT:
+                self._layouts.clear()
+            known = self._layouts[ask.holders[0].id] = Layout.of(ask, now)
+        return known
 
     def _outcome(self, answer: list[Any], ask: Ask, lease: Lease) -> Outcome:
         kind, *rest = answer
@@ -255,7 +298,7 @@ class RedisCounters:
     ) -> Command:
         now = "" if self._clock is None else _milliseconds(self._clock())
         arguments = [now, lease.id, tokens, cost_nano, int(first), *lease.begins]
-        again = self._settling(lease, tokens, cost_nano, first=False) if first else None
+        again = partial(self._settling, lease, tokens, cost_nano, first=False) if first else None
         return Command(SETTLE, lease.keys, arguments, again=again)
 
     async def _prolong(self) -> None:
@@ -272,10 +315,9 @@ class RedisCounters:
                         keys = tuple(lease.keys[place : place + 2])
                         by_holder.setdefault(keys, []).append(lease.id)
             now = "" if self._clock is None else _milliseconds(self._clock())
-            lease_ms = math.ceil(self._lease_s * 1000)
             for keys, ids in by_holder.items():
                 for at in range(0, len(ids), LONGEST_IDS):
-                    arguments = [now, lease_ms, *ids[at : at + LONGEST_IDS]]
+                    arguments = [now, self._lease_ms, *ids[at : at + LONGEST_IDS]]
                     self._link.send(Command(PROLONG, keys, arguments))
 
     def _reserve_alone(self, ask: Ask) -> Outcome:
