@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +89,7 @@ class Server:
 
     def cpu_s(self) -> float:
         """User and system time of its processes so far; a tick of the kernel's is 10 ms."""
-        return sum(sum(map(int, stat[11:15])) for _, stat in self._processes()) / TICKS_A_SECOND
+        return sum(cpu_s(stat) for _, stat in self._processes())
 
     def resident_bytes(self) -> int:
         """Resident memory of its processes."""
@@ -106,17 +106,25 @@ class Server:
         return total
 
     def _processes(self) -> Iterator[tuple[str, list[str]]]:
-        """The session's processes, each with the fields of /proc/PID/stat from the third on."""
-        for entry in os.scandir("/proc"):
-            if not entry.name.isdigit():
-                continue
-            try:
-                text = Path(entry.path, "stat").read_text(encoding="ascii", errors="replace")
-            except OSError:
-                continue  # it has ended in this moment
-            fields = text[text.rindex(")") + 2 :].split()
-            if int(fields[3]) == self.session:
-                yield entry.name, fields
+        """The session's processes."""
+        return ((pid, stat) for pid, stat in running() if int(stat[3]) == self.session)
+
+
+def running() -> Iterator[tuple[str, list[str]]]:
+    """All processes, each with the fields of /proc/PID/stat from the third on."""
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            text = Path(entry.path, "stat").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            continue  # it has ended in this moment
+        yield entry.name, text[text.rindex(")") + 2 :].split()
+
+
+def cpu_s(stat: list[str]) -> float:
+    """User and system time of a process with those fields, and of its ended children."""
+    return sum(map(int, stat[11:15])) / TICKS_A_SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,25 +178,39 @@ def upstream(folder: Path, cores: Cores) -> Iterator[FakeUpstream]:
 
 @contextmanager
 def relay(
-    folder: Path, cores: Cores, target: FakeUpstream, *, tls: bool = False, setup: str = ""
+    folder: Path,
+    cores: Cores,
+    target: FakeUpstream,
+    *,
+    tls: bool = False,
+    setup: str = "",
+    config: str = "",
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """`relay serve` in front of the upstream, with its key check on."""
+    """`relay serve` in front of the upstream, with its key check on.
+
+    `config` is added to the file as a setup is, `settings` to the environment.
+    """
     folder.mkdir()
     port = _free_port()
     url = (
         f"https://localhost:{target.tls_port}" if tls else f"http://127.0.0.1:{target.server.port}"
     )
     digest = hashlib.sha256(CLIENT_KEY.encode()).hexdigest()
-    text = (RELAY_TOML + SETUPS[setup]).format(url=url + "/v1", ca_file=target.cert, digest=digest)
-    (folder / "relay.toml").write_text(text, encoding="utf-8")
+    text = RELAY_TOML + SETUPS[setup] + config
+    filled = text.format(url=url + "/v1", ca_file=target.cert, digest=digest)
+    (folder / "relay.toml").write_text(filled, encoding="utf-8")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RELAY_", "OPENAI_"))}
     env = kept | {
         "RELAY_PORT": str(port),
         "RELAY_SHUTDOWN_GRACE_S": "1",
         "BENCH_UPSTREAM_KEY": UPSTREAM_KEY,
     }
+    if "[[keys]]" not in text:
+        env["RELAY_API_KEYS"] = CLIENT_KEY
     if setup != "counted":  # nginx keeps nothing, either
-        env |= {"RELAY_API_KEYS": CLIENT_KEY, "RELAY_DATABASE_URL": "none"}
+        env["RELAY_DATABASE_URL"] = "none"
+    env |= settings or {}
     command = [sys.executable, "-m", "relay", "serve"]
     with _serving("relay", command, cores.under_test, folder, port, env=env) as server:
         yield server

@@ -62,6 +62,12 @@ class Server:
     def command(self) -> list[str]:
         raise NotImplementedError
 
+    @property
+    def pid(self) -> int:
+        """Of the program while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Run it, unless it runs; gives back when it answers."""
         if self._process is None:
