@@ -231,7 +231,10 @@ class RedisCounters:
             name,
             self._lease_ms,
             int(ask.unseeded),
-            *ask[2:6],
+            ask.tokens,
+            ask.least_tokens,
+            ask.cost_nano,
+            ask.least_cost_nano,
             *layout.arguments,
         ]
         lease = Lease(name, ask, layout.keys, layout.begins, time.monotonic())
