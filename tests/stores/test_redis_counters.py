@@ -199,6 +199,13 @@ async def test_limits_hold_as_they_are_now(redis_server: RedisServer) -> None:
         assert await passes(counters, ask(holder(parallel=3)), times=3) == 1
 
 
+async def test_what_redis_cannot_be_told_harms_nobody_else(redis_server: RedisServer) -> None:
+    async with replica(redis_server) as counters:
+        with pytest.raises(UnicodeEncodeError):
+            await reserve(counters, ask(holder("half of a pair: \ud800", rpm=1)))
+        assert await passes(counters, ask(holder(rpm=1))) == 1
+
+
 async def test_what_is_remembered_of_keys_is_bounded(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
