@@ -40,6 +40,26 @@ ca_file = "{ca_file}"
 timeouts = {{ connect_s = 30, first_byte_s = 600, idle_s = 600, total_s = 600 }}
 """
 
+KEY = """
+[[keys]]
+name = "bench"
+sha256 = "{digest}"
+"""
+LIMITS = """\
+rpm = 100000000
+tpm = 1000000000000
+parallel = 100000
+budget_usd = 1000000
+"""
+"""They come behind a key, or a team."""
+
+PRICES = """
+[[prices]]
+model = "bench-*"
+prompt_usd = 0.15
+completion_usd = 0.6
+"""
+
 SETUPS = {
     "": "",
     "routed": """
@@ -47,20 +67,7 @@ SETUPS = {
 id = "bench-*"
 targets = [ {{ upstream = "bench" }} ]
 """,
-    "counted": """
-[[keys]]
-name = "bench"
-sha256 = "{digest}"
-rpm = 100000000
-tpm = 1000000000000
-parallel = 100000
-budget_usd = 1000000
-
-[[prices]]
-model = "bench-*"
-prompt_usd = 0.15
-completion_usd = 0.6
-""",
+    "counted": KEY + LIMITS + PRICES,
 }
 """What is added to it for the work of that name."""
 

@@ -20,7 +20,7 @@ import uvloop
 from bench import processes
 from bench.load import Load
 from bench.measure import LIMIT_S
-from bench.processes import Cores, FakeUpstream, Server
+from bench.processes import KEY, LIMITS, PRICES, Cores, FakeUpstream, Server
 from bench.workloads import CHAT
 
 IN_FLIGHT = 32
@@ -28,23 +28,6 @@ WARM_UP_S = 1.0
 WRITTEN_AFTER_S = 2.5
 """By then the rows of the last second are in the database."""
 
-KEY = """
-[[keys]]
-name = "bench"
-sha256 = "{digest}"
-"""
-LIMITS = """\
-rpm = 100000000
-tpm = 1000000000000
-parallel = 100000
-budget_usd = 1000000
-"""
-PRICES = """
-[[prices]]
-model = "bench-*"
-prompt_usd = 0.15
-completion_usd = 0.6
-"""
 SETUPS = {
     "a key, nothing kept": ("", ()),
     "a key, the ledger": (KEY + PRICES, ("PostgreSQL",)),
@@ -105,13 +88,13 @@ def run(target: FakeUpstream, folder: Path, cores: Cores, options: argparse.Name
     try:
         postgres.start()
         redis.start()
+        pids = {"PostgreSQL": postgres.pid, "Redis": redis.pid}
         print("| | relay | PostgreSQL | Redis |\n|---|---|---|---|")
         for number, (title, (setup, stores)) in enumerate(SETUPS.items()):
             urls = {"PostgreSQL": postgres.new_database(), "Redis": redis.url}
             env = {SETTINGS[store]: urls[store] for store in stores}
             where = folder / str(number)
             with processes.relay(where, cores, target, config=setup, settings=env) as relay:
-                pids = {"PostgreSQL": postgres.pid, "Redis": redis.pid}
                 rounds = [
                     uvloop.run(cost(relay, pids.values(), options.seconds))
                     for _ in range(options.rounds)
