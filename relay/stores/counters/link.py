@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from hashlib import sha1
 from typing import Any
 
@@ -58,9 +58,9 @@ class Command:
     is sent when it may have been done, and it does not know.
     """
 
-    script: Script
+    script: InitVar[Script]
     keys: Sequence[str]
-    arguments: Sequence[Any]
+    arguments: InitVar[Sequence[Any]]
     answer: "asyncio.Future[Any] | None" = None
     undo: "Callable[[], Command] | None" = None
     again: "Callable[[], Command] | None" = None
@@ -70,10 +70,10 @@ class Command:
     """It goes to a server that is about to get its slot."""
     packed: bytes = field(init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, script: Script, arguments: Sequence[Any]) -> None:
         # What cannot be packed is its maker's trouble, not that of all who share the link. By
         # hiredis, since redis-py takes ten times as long.
-        words = ("EVALSHA", self.script.digest, len(self.keys), *self.keys, *self.arguments)
+        words = ("EVALSHA", script.digest, len(self.keys), *self.keys, *arguments)
         self.packed = bytes(pack_command(words))
 
     def repeated(self) -> "Command":
