@@ -161,9 +161,9 @@ class Answer(Protocol):
     """An answer that has begun: its status is known and its first bytes are in hand.
 
     Iterating gives the body's bytes as they arrive; raises only `BackendError`s. An answer may also
-    have `async def pour(sink)`, which gives each piece to a function instead, and awaits what that
-    returns, if anything, before the next piece: waking a task for each piece costs more than that.
-    What came together with the end is not given to it, but returned.
+    have `pour(sink)`, to be awaited, which gives each piece to a function instead, and awaits what
+    that returns, if anything, before the next piece: waking a task for each piece costs more than
+    that. What came together with the end is not given to it, but returned.
     """
 
     @property

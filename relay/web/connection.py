@@ -292,7 +292,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _start(self, exchange: Exchange) -> None:
         self._answering = exchange
-        # Named, since making up a name costs a hundredth of a small call.
+        # A name, and the way around the loop's own function, save a hundredth of a small call.
         exchange.task = task = asyncio.Task(self._run(exchange), loop=self._loop, name="exchange")
         self._state.tasks.add(task)
 

@@ -18,6 +18,7 @@ from relay.settings import Timeouts, UpstreamSettings
 from relay.types import Backend, Call
 from relay.upstream import Upstream
 from relay.upstream.direct import DirectUpstream
+from relay.web.replies import pour
 
 PIECE = b"x" * 65536
 CLOSED_UNANSWERED = Script(raw=b"", close_at=0)
@@ -52,6 +53,22 @@ class TestDirectUpstream(UpstreamContract, StrictUploadContract):
         await fake.until(lambda: len(fake.open_connections) <= 5)
         await upstream.aclose()
         await fake.until(lambda: not fake.open_connections)
+
+    async def test_an_answer_that_was_left_gives_nothing_of_the_next_on_its_connection(
+        self, fake: FakeUpstream, connect: Connect
+    ) -> None:
+        upstream = connect(max_parallel=1)
+        fake.answer(Script(pieces=[b"old"]), times=1)
+        fake.answer(Script(pieces=[b"new"]))
+        async with upstream.stream(STREAM) as left:
+            assert [piece async for piece in left] == [b"old"]
+        async with upstream.stream(STREAM) as answer:
+            poured: list[bytes] = []
+            assert await pour(left, poured.append) == b""
+            assert not poured
+            assert [piece async for piece in left] == []
+            assert [piece async for piece in answer] == [b"new"]
+        assert len(fake.connections) == 1
 
     @both_ways
     @pytest.mark.parametrize("script", [CLOSED_UNANSWERED, RESET_UNANSWERED], ids=["end", "reset"])
