@@ -63,6 +63,11 @@ async def test_who_is_refused_is_told_when_it_would_pass(counters: Counters, clo
     assert await passes(counters, call) == 1
 
 
+async def test_one_call_alone_counts_for_a_minute(counters: Counters) -> None:
+    taken = await granted(counters, ask(holder(rpm=4), holder("team", parallel=3)))
+    assert list(taken.used) == [Used(1, 0, 60.0), Used(0, 0, 0.0)]
+
+
 async def test_a_refused_call_costs_nothing(counters: Counters, clock: Clock) -> None:
     key, team = holder(rpm=100, parallel=100, budget_nano=1000), holder("team", rpm=1)
     call = ask(key, team, tokens=5, cost_nano=5)

@@ -271,8 +271,8 @@ class RedisCounters:
                 spans.append(Span(holder.id, int(begin) / 1000))
             return Unseeded(tuple(spans))
         lease.used = [
-            Used(requests, tokens, WINDOW_S if tokens or requests > 1 else 0.0)
-            for requests, tokens, _ in rest
+            Used(requests, tokens, WINDOW_S) if _counts_by_minute(holder) else Used(0, 0, 0.0)
+            for holder, (requests, tokens, _) in zip(lease.holders, rest, strict=True)
         ]
         self._open[lease.id] = lease
         if self._prolonging is None:
@@ -372,6 +372,10 @@ def _of_holder(holder: Holder, begin: str, end: float, now: float) -> list[Any]:
         _or_none(limits.requests),
         kept_ms,
     ]
+
+
+def _counts_by_minute(holder: Holder) -> bool:
+    return holder.limits.rpm is not None or holder.limits.tpm is not None
 
 
 def _or_none(limit: int | None) -> int:
