@@ -35,6 +35,10 @@ TOO_LONG = ("maximum context length", "prompt is too long", "exceed context limi
 
 MAX_KEYS_TRIED = 10
 
+LEAST_LEFT_S = 0.01
+"""With less left of its total time a call is over: the event loop's timers go off a millisecond or
+two early, so the end of that time would look like time for one more attempt."""
+
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 2.0
 JITTER_S = 0.1
@@ -73,7 +77,9 @@ class Course:
             return False
         if self.call.content is not None and not isinstance(failure, NothingSent):
             return False
-        return self._decide(failure) and perf_counter() + (self._wait_s or 0) < self.ends_at
+        if not self._decide(failure):
+            return False
+        return perf_counter() + (self._wait_s or 0) + LEAST_LEFT_S < self.ends_at
 
     def within_time(self) -> Call:
         """The call, for no longer than what is left of its total time."""
