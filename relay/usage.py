@@ -13,6 +13,8 @@ Source: OpenAI's API reference, "The chat completion chunk object", "The respons
 
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -34,6 +36,10 @@ LARGE_BYTES = 8192
 """A body beyond this is searched for its usage from the end, rather than parsed."""
 
 _NAME = b'"usage"'
+_usage: Callable[[tuple[int, ...]], Usage] = partial(tuple.__new__, Usage)
+"""`Usage`, without a function in Python."""
+
+_PLAIN = {"prompt_tokens", "completion_tokens", "total_tokens"}
 _INLINE = re.compile(rb";base64,[A-Za-z0-9+/=_-]*")
 _WRITTEN = re.compile(
     rb'"(?:content|reasoning_content|reasoning|arguments|text|thinking|partial_json|delta)"'
@@ -41,12 +47,26 @@ _WRITTEN = re.compile(
 )
 _DECODER = json.JSONDecoder()
 _TOLD = re.compile(rb'"usage"\s*:\s*\{')
+_LAST_MEMBERS = re.compile(
+    rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})\s*'
+    rb'(?:,\s*"\w+"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*)*\}\s*\Z'
+)
+"""An object's end with its `usage`, which has objects in it but none in these, and what is behind
+that: short texts, numbers, `null`. As one brace follows them, it is the answer's own."""
 
 
 def read_usage(told: object) -> Usage | None:
     """What an answer's `usage` tells; None when it tells nothing."""
     if not isinstance(told, dict):
         return None
+    prompt, completion = told.get("prompt_tokens"), told.get("completion_tokens")
+    if (
+        told.keys() == _PLAIN
+        and type(prompt) is int
+        and type(completion) is int
+        and 0 <= prompt <= MAX_TOKENS >= completion >= 0
+    ):
+        return _usage((prompt, completion, 0, 0, 0, 0, 0, 0))
     prompt = _count(told, "prompt_tokens", "input_tokens")
     completion = _count(told, "completion_tokens", "output_tokens")
     if prompt is None and completion is None:
@@ -57,7 +77,7 @@ def read_usage(told: object) -> Usage | None:
     of_completion = _details(
         told, "completion_tokens_details", "output_tokens_details", "output_token_details"
     )
-    if not (of_prompt or of_completion):
+    if not (any(of_prompt.values()) or any(of_completion.values())):
         return Usage(prompt or 0, completion or 0)
     spoken = _count(of_completion, "audio_tokens") or 0
     return Usage(
@@ -89,8 +109,15 @@ def estimate_tokens(prompt: bytes) -> int:
 
 def usage_in_body(body: bytes) -> Usage | None:
     """What a whole answer tells."""
-    if _NAME not in body:
+    at = body.rfind(_NAME)
+    if at < 0:
         return None
+    if (end := _LAST_MEMBERS.match(body, at)) is not None:  # as nearly always
+        try:
+            if usage := read_usage(orjson.loads(end[1])):
+                return usage
+        except orjson.JSONDecodeError:
+            return None
     if len(body) > LARGE_BYTES:
         usage = usage_in_tail(body[-LARGE_BYTES:])
         if usage is not None:

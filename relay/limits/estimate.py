@@ -4,7 +4,8 @@ prompt       a quarter of the body's bytes, less what are images, sounds and fil
 completion   what the request allows, for each of its `n` answers; else a guess
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
@@ -23,6 +24,7 @@ SHORTEST_ATTACHMENT = 512
 _ATTACHED = (b";base64,", b'"data":"', b'"data": "', b'"file_data":"', b'"file_data": "')
 _GENERATES = frozenset({"chat/completions", "completions", "responses", "messages", "realtime"})
 _MOST = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_ANY_MOST = frozenset(_MOST)
 
 
 class Estimate(NamedTuple):
@@ -34,26 +36,32 @@ class Estimate(NamedTuple):
     model: str
 
 
+_estimate: Callable[[tuple[int, int, bool, str]], Estimate] = partial(tuple.__new__, Estimate)
+"""`Estimate`, without a function in Python."""
+
+
 def estimate(call: Call, completion_tokens: int) -> Estimate:
     """What a call may use; `completion_tokens` where it does not say how many it wants."""
-    payload, path = _asked(call), call.path
-    prompt = _prompt_tokens(call.body)
+    payload, path, body = call.payload, call.path, call.body
+    if "messages" not in payload:
+        payload = _asked(call)
+    small = len(body) <= SHORTEST_ATTACHMENT
+    prompt = len(body) // BYTES_PER_TOKEN if small else _prompt_tokens(body)
     model = call.model or _text(payload.get("model"))
     if path not in _GENERATES and (path := path.partition("?")[0]) not in _GENERATES:
         if path == "messages/count_tokens":
             prompt = 0  # nothing is generated, and nothing charged
         return Estimate(prompt, 0, True, model)
     answers = _count(payload["n"]) or 1 if "n" in payload else 1
-    for name in _MOST:
-        if name in payload and (most := _count(payload[name])) is not None:
-            return Estimate(prompt, most * answers, True, model)
-    return Estimate(prompt, completion_tokens * answers, False, model)
+    if not _ANY_MOST.isdisjoint(payload):
+        for name in _MOST:
+            if name in payload and (most := _count(payload[name])) is not None:
+                return Estimate(prompt, most * answers, True, model)
+    return _estimate((prompt, completion_tokens * answers, False, model))
 
 
 def _asked(call: Call) -> Mapping[str, Any]:
-    """The request's fields; calls in other formats than chat have not been parsed."""
-    if "messages" in call.payload:
-        return call.payload
+    """The fields of a request in another format than chat, which has not been parsed."""
     try:
         asked = orjson.loads(call.body)
     except orjson.JSONDecodeError:
@@ -62,8 +70,6 @@ def _asked(call: Call) -> Mapping[str, Any]:
 
 
 def _prompt_tokens(body: bytes) -> int:
-    if len(body) <= SHORTEST_ATTACHMENT:
-        return len(body) // BYTES_PER_TOKEN
     attached, attachments = 0, 0
     for mark in _ATTACHED:
         at = body.find(mark)

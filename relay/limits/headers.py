@@ -14,6 +14,7 @@ Source: OpenAI guide, "Rate limits", section "Rate limits in headers".
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import itemgetter
 
 from relay.dialects.rate_limits import duration
 from relay.stores.counters import Used
@@ -27,26 +28,33 @@ _REQUESTS, _TOKENS = (
     (b"x-ratelimit-limit-" + of, b"x-ratelimit-remaining-" + of, b"x-ratelimit-reset-" + of)
     for of in (b"requests", b"tokens")
 )
+_NAME = itemgetter(0)
 _UPSTREAM = (b"x-ratelimit-", b"anthropic-ratelimit-")
 
 
 def rate_limit_headers(holders: Sequence[Holder], used: Sequence[Used]) -> RawHeaders:
     """The limits and counts of these holders; nothing where there are no limits a minute."""
     requests = tokens = None
-    for holder, now in zip(holders, used, strict=True):
-        limits = holder.limits
-        if limits.rpm is not None:
-            least = (limits.rpm - now.requests, limits.rpm, now.reset_s)
+    for holder, (asked, spent, reset_s) in zip(holders, used, strict=True):
+        rpm, tpm = holder.limits.rpm, holder.limits.tpm
+        if rpm is not None:
+            least = (rpm - asked, rpm, reset_s)
             requests = least if requests is None or least < requests else requests
-        if limits.tpm is not None:
-            least = (limits.tpm - now.tokens, limits.tpm, now.reset_s)
+        if tpm is not None:
+            least = (tpm - spent, tpm, reset_s)
             tokens = least if tokens is None or least < tokens else tokens
-    told = [] if requests is None else _told(_REQUESTS, *requests)
-    return told if tokens is None else told + _told(_TOKENS, *tokens)
+    told: list[tuple[bytes, bytes]] = []
+    if requests is not None:
+        told += _told(_REQUESTS, requests)
+    if tokens is not None:
+        told += _told(_TOKENS, tokens)
+    return told
 
 
 def without_upstreams(headers: RawHeaders) -> RawHeaders:
     """An answer's headers, less what the upstream tells of its own limits."""
+    if b"ratelimit-" not in b"".join(map(_NAME, headers)):
+        return headers
     return [pair for pair in headers if not pair[0].startswith(_UPSTREAM)]
 
 
@@ -56,14 +64,20 @@ def retry_after(wait_s: float) -> tuple[bytes, bytes]:
 
 
 def _told(
-    names: tuple[bytes, bytes, bytes], left: int, limit: int, reset_s: float
-) -> list[tuple[bytes, bytes]]:
+    names: tuple[bytes, bytes, bytes], least: tuple[int, int, float]
+) -> tuple[tuple[bytes, bytes], ...]:
     most, remaining, reset = names
-    return [
-        (most, b"%d" % limit),
+    left, limit, reset_s = least
+    return (
+        (most, _number(limit)),
         (remaining, b"%d" % left if left > 0 else b"0"),
         (reset, _duration(reset_s) if left < limit else b"0s"),
-    ]
+    )
+
+
+@lru_cache(maxsize=1024)
+def _number(limit: int) -> bytes:
+    return b"%d" % limit
 
 
 @lru_cache(maxsize=1024)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from operator import itemgetter
 from typing import Protocol
 
@@ -22,7 +23,7 @@ from relay.stores.counters import (
     Span,
     Unseeded,
 )
-from relay.types import Call, Identity
+from relay.types import Call, Holder, Identity
 
 SEED_WAIT_S = 2.0
 """How long a first call waits for the ledger to tell what was spent before."""
@@ -72,6 +73,12 @@ class NoPrices:
 async def nothing_spent(_: Mapping[str, float]) -> Mapping[str, int]:
     """There is no ledger."""
     return {}
+
+
+_asked: Callable[[tuple[str, Sequence[Holder], int, int, int, int, bool]], Ask] = partial(
+    tuple.__new__, Ask
+)
+"""`Ask`, without a function in Python."""
 
 
 class Limiter:
@@ -137,7 +144,8 @@ class Limiter:
         costs = self._prices.bounds(model, upstream, prompt, completion)
         if costs is not None:
             most, least = costs
-            return Ask(group, holders, tokens, least_tokens, most, most if sure else least)
+            least = most if sure else least
+            return _asked((group, holders, tokens, least_tokens, most, least, False))
         if not self._priced:
             return None
         if self._refuse_unpriced:

@@ -7,7 +7,7 @@ take whole columns: a loop over rows and their fields costs five times as much.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import add, itemgetter
 from typing import Any
 
@@ -34,10 +34,22 @@ _COST, _DURATION = _column("cost_nano"), _column("duration_s")
 
 def by_group(rows: Sequence[LedgerRow]) -> Groups:
     """The rows of each group, in their order."""
-    groups: defaultdict[Group, list[LedgerRow]] = defaultdict(list)
+    groups: dict[Group, Sequence[LedgerRow]] = {}
     for hour, some in _by_hour(rows).items():
-        for of, row in zip(map(_OF, some), some, strict=True):
-            groups[(hour, *of)].append(row)
+        for of, found in _by(_OF, some).items():
+            groups[(hour, *of)] = found
+    return groups
+
+
+def _by(
+    of: Callable[[LedgerRow], Group], rows: Sequence[LedgerRow]
+) -> Mapping[Group, Sequence[LedgerRow]]:
+    different = set(map(of, rows))
+    if len(different) == 1:  # a busy key, or a small relay
+        return {different.pop(): rows}
+    groups: dict[Group, list[LedgerRow]] = {one: [] for one in different}
+    for one, row in zip(map(of, rows), rows, strict=True):
+        groups[one].append(row)
     return groups
 
 

@@ -3,6 +3,8 @@
 Visit or turn of a socket, its Trail --> RequestEnded --> observer (logs), ledger; limits
 """
 
+from collections.abc import Callable
+from functools import partial
 from time import perf_counter, time
 
 from relay.attempts import Trail
@@ -14,6 +16,10 @@ from relay.types import Identity
 
 MAX_TEXT = 256
 """Characters that are noted of what a client chose: the name of a model, a path."""
+
+
+_ended: Callable[[tuple[object, ...]], RequestEnded] = partial(tuple.__new__, RequestEnded)
+"""`RequestEnded`, without a function in Python that takes all of this apart once more."""
 
 
 class Accounts:
@@ -59,32 +65,34 @@ class Accounts:
         if not self.told:
             return
         streamed = trail.stream and trail.first_byte_at
-        ended = RequestEnded(
-            time() - duration_s,
-            request_id,
-            identity.key_id,
-            identity.team_id,
-            identity.name,
-            path[:MAX_TEXT],
-            trail.model[:MAX_TEXT],
-            trail.served[:MAX_TEXT],
-            trail.target,
-            0 if trail.shared else trail.attempts,
-            trail.lost_attempts,
-            status,
-            trail.error,
-            trail.stream,
-            prompt,
-            completion,
-            cached,
-            reasoning,
-            audio,
-            estimated,
-            cost_nano,
-            trail.first_byte_at - began if streamed else None,
-            duration_s,
-            method,
-            usage,
+        ended = _ended(
+            (
+                time() - duration_s,
+                request_id,
+                identity.key_id,
+                identity.team_id,
+                identity.name,
+                path[:MAX_TEXT],
+                trail.model[:MAX_TEXT],
+                trail.served[:MAX_TEXT],
+                trail.target,
+                0 if trail.shared else trail.attempts,
+                trail.lost_attempts,
+                status,
+                trail.error,
+                trail.stream,
+                prompt,
+                completion,
+                cached,
+                reasoning,
+                audio,
+                estimated,
+                cost_nano,
+                trail.first_byte_at - began if streamed else None,
+                duration_s,
+                method,
+                usage,
+            )
         )
         if self.observe is not ignore:
             self.observe(ended)

@@ -239,7 +239,7 @@ async def test_a_call_is_settled_with_what_it_used(
     assert account.spending is not None
     assert (account.spending.spent, account.spending.reserved) == (spent, 0)
     tokens = 20 if usage else 545 if cost_nano is None else 0
-    assert account.window.tokens == tokens
+    assert account.tokens == tokens
 
 
 async def test_a_price_is_that_of_who_answers_first() -> None:

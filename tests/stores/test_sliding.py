@@ -78,9 +78,9 @@ def test_a_minute_has_no_more_entries_than_seconds(calls: list[tuple[float, int]
         now += pause_s / 20
         window.expire(now)
         window.add(now, 1, tokens)
-        assert len(window._entries) <= 62
+        assert len(window.entries) <= 62
     window.expire(now + 60)
-    assert (window.requests, window.tokens, len(window._entries)) == (0, 0, 0)
+    assert (window.requests, window.tokens, len(window.entries)) == (0, 0, 0)
 
 
 @dataclass(frozen=True)

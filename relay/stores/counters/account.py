@@ -4,13 +4,15 @@ import math
 from collections.abc import Iterator
 
 from relay.stores.counters import calendar
-from relay.stores.counters.values import Ask, Limit
+from relay.stores.counters.values import WINDOW_S, Ask, Limit
 from relay.stores.counters.window import Entry, Window
 from relay.types import Holder
 
 USES_KEPT_S = 86_400.0
 """How long the uses of a token are remembered after the last one, when it tells no end."""
 
+PARTS_AHEAD = 1000
+"""The journal may say that a thousandth of a budget more was spent than there was."""
 
 MANY = 2**62
 """In place of a limit that there is not."""
@@ -40,14 +42,18 @@ class Spending:
         self.seeded = seeded
 
 
-class Account:
-    """One holder. `admits` and `refusals` look, `take` counts.
+class Account(Window):
+    """One holder, and its minute. `admits` and `refusals` look, `take` looks and counts.
 
     What its limits say is laid out here when they are first seen: a call finds plain numbers. Of
-    `budget_nano` None is no budget.
+    `budget_nano` None is no budget. At `turns_at` the budget's window has to be looked at, by
+    `turn_to`: that is at once while it is not known what was spent in it, and never without one.
+    A call that nobody refuses runs through few and long functions here: each call of another one
+    costs as much as ten lines.
     """
 
     __slots__ = (
+        "ahead_nano",
         "budget_nano",
         "by_minute",
         "holder",
@@ -57,24 +63,25 @@ class Account:
         "slots",
         "spending",
         "tpm",
-        "turned",
+        "turns_at",
         "uses",
         "uses_end_at",
         "uses_most",
-        "window",
     )
 
     holder: Holder
     budget_nano: int | None
+    ahead_nano: int
     by_minute: bool
     rpm: int
     tpm: int
     slots: int
     uses_most: int
+    turns_at: float
 
     def __init__(self, holder: Holder) -> None:
+        super().__init__()
         self.id = holder.id
-        self.window = Window()
         self.parallel = 0
         self.uses = 0
         self.uses_end_at = 0.0
@@ -91,14 +98,19 @@ class Account:
         self.slots = MANY if limits.parallel is None else limits.parallel
         self.uses_most = MANY if limits.requests is None else limits.requests
         self.budget_nano = limits.budget_nano
-        self.turned = False  # whether `spending` is of a window of this budget
+        self.ahead_nano = (limits.budget_nano or 0) // PARTS_AHEAD
+        self.turns_at = math.inf if limits.budget_nano is None else -math.inf
 
     def turn_to(self, wall: float) -> Spending:
         """What is spent in the window of now; a later one than the last begins empty."""
+        self.spending = spending = self._turned_to(wall)
+        self.turns_at = spending.ends_at if spending.seeded else -math.inf
+        return spending
+
+    def _turned_to(self, wall: float) -> Spending:
         spending, holder = self.spending, self.holder
         kind = holder.limits.budget_window
         seeded = False
-        self.turned = True
         if spending is not None and spending.kind == kind:
             if kind == "total":
                 if spending.begins_at == holder.begins_at:
@@ -107,47 +119,53 @@ class Account:
                 return spending
             else:
                 seeded = True  # nothing can have been spent in it but by way of us
-        self.spending = Spending(holder, wall, seeded=seeded)
-        return self.spending
+        return Spending(holder, wall, seeded=seeded)
 
-    def admits(self, tokens: int, least_tokens: int, cost_nano: int, least_cost_nano: int) -> bool:
-        """Whether a call has room here; what is over has expired, the budget's is turned to."""
-        window = self.window
-        if (
-            window.requests >= self.rpm
-            or self.parallel >= self.slots
-            or self.uses >= self.uses_most
-        ):
+    def admits(self, ask: Ask, now: float) -> bool:
+        """Whether a call has room here; the budget's window has been turned to."""
+        self.expire(now)
+        if self.requests >= self.rpm or self.parallel >= self.slots or self.uses >= self.uses_most:
             return False
-        if tokens:
-            left = self.tpm - window.tokens
-            if left <= 0 or least_tokens > left:
+        if ask.tokens:
+            left = self.tpm - self.tokens
+            if left <= 0 or ask.least_tokens > left:
                 return False
         spending = self.spending
-        if cost_nano and self.budget_nano is not None and spending is not None:
+        if ask.cost_nano and self.budget_nano is not None and spending is not None:
             left = self.budget_nano - spending.spent - spending.reserved
-            return left > 0 and least_cost_nano <= left
+            return left > 0 and ask.least_cost_nano <= left
         return True
 
-    def take(self, now: float, tokens: int, cost_nano: int) -> "Part":
-        """Count a call that has room: of a guess what is left, where that is less."""
-        self.parallel += 1
-        entry, spending = None, None
-        if not self.by_minute:
-            tokens = 0
-        else:
-            if tokens and tokens > (left := self.tpm - self.window.tokens):
-                tokens = left
-            entry = self.window.add(now, 1, tokens)
+    def take(
+        self, now: float, tokens: int, least_tokens: int, cost_nano: int, least_cost_nano: int
+    ) -> "Part | None":
+        """Count a call: of a guess what is left, where that is less. None: it has no room.
+
+        The budget's window has been turned to.
+        """
+        entries = self.entries
+        if entries and entries[0].last + WINDOW_S <= now:
+            self.expire(now)
+        if self.requests >= self.rpm or self.parallel >= self.slots or self.uses >= self.uses_most:
+            return None
+        if tokens > (left := self.tpm - self.tokens):
+            if left <= 0 or least_tokens > left:
+                return None
+            tokens = left
+        spending = None
         if self.budget_nano is None:
             cost_nano = 0
-        else:
-            spending = self.spending
-            if cost_nano and spending is not None:
-                left = self.budget_nano - spending.spent - spending.reserved
-                cost_nano = min(cost_nano, left)
-                spending.reserved += cost_nano
-        return self, entry, tokens, spending, cost_nano
+        elif (spending := self.spending) is not None and cost_nano:
+            left = self.budget_nano - spending.spent - spending.reserved
+            if cost_nano > left:
+                if left <= 0 or least_cost_nano > left:
+                    return None
+                cost_nano = left
+            spending.reserved += cost_nano
+        self.parallel += 1
+        if not self.by_minute:
+            return self, None, 0, spending, cost_nano
+        return self, self.add(now, 1, tokens), tokens, spending, cost_nano
 
     def use(self, wall: float) -> None:
         """Count a request of those that there are in all."""
@@ -157,15 +175,15 @@ class Account:
 
     def refusals(self, ask: Ask, *, now: float, wall: float) -> Iterator[tuple[Limit, float]]:
         """Each limit that is in the way, and for how many seconds; see `Refused.wait_s`."""
-        limits, window, spending = self.holder.limits, self.window, self.spending
-        if limits.rpm is not None and window.requests >= limits.rpm:
-            yield "requests", window.wait_s(now, requests=window.requests - limits.rpm + 1)
+        limits, spending = self.holder.limits, self.spending
+        if limits.rpm is not None and self.requests >= limits.rpm:
+            yield "requests", self.wait_s(now, requests=self.requests - limits.rpm + 1)
         if limits.tpm is not None and ask.tokens:
             need = max(ask.least_tokens, 1)
             if need > limits.tpm:
                 yield "tokens", math.inf
-            elif window.tokens + need > limits.tpm:
-                yield "tokens", window.wait_s(now, tokens=window.tokens + need - limits.tpm)
+            elif self.tokens + need > limits.tpm:
+                yield "tokens", self.wait_s(now, tokens=self.tokens + need - limits.tpm)
         if limits.parallel is not None and self.parallel >= limits.parallel:
             yield "parallel", 0.0 if limits.parallel else math.inf
         if limits.requests is not None and self.uses >= limits.requests:
@@ -181,12 +199,12 @@ class Account:
 
     def is_idle(self, now: float, wall: float) -> bool:
         """Whether nothing is lost with it: what is left is in the ledger, or counts no more."""
-        self.window.expire(now)
+        self.expire(now)
         spending = self.spending
         return (
             not self.parallel
-            and not self.window.requests
-            and not self.window.tokens
+            and not self.requests
+            and not self.tokens
             and wall >= self.uses_end_at
             and (
                 spending is None or wall >= spending.ends_at or spending.recorded >= spending.spent

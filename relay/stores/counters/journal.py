@@ -65,7 +65,6 @@ class Journal:
         total = self._sums[spent] = before + nano
         noted = self._noted.get(spent, before)
         if total <= noted:
-            self._noted[spent] = noted
             return
         ahead = min(ahead_nano // nano, CALLS_AHEAD) * nano
         self._noted[spent] = total + ahead

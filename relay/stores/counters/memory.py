@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
-from relay.stores.counters.account import MANY, Account, Part, Spending
+from relay.stores.counters.account import MANY, Account, Part
 from relay.stores.counters.journal import Journal
 from relay.stores.counters.values import (
     WINDOW_S,
@@ -21,8 +22,8 @@ from relay.types import Holder
 SWEEP_FROM = 1024
 """Idle holders are looked for when there are so many, then when there are twice those left."""
 
-PARTS_AHEAD = 1000
-"""The journal may say that a thousandth of a budget more was spent than there was."""
+_used: Callable[[tuple[int, int, float]], Used] = partial(tuple.__new__, Used)
+"""`Used`, without a function in Python."""
 
 
 class Held(Granted):
@@ -37,7 +38,7 @@ class Held(Granted):
     @property
     def used(self) -> list[Used]:
         return [
-            Used(account.window.requests, account.window.tokens, WINDOW_S if entry else 0.0)
+            _used((account.requests, account.tokens, WINDOW_S if entry else 0.0))
             for account, entry, *_ in self.parts
         ]
 
@@ -66,35 +67,32 @@ class MemoryCounters:
 
     def reserve(self, ask: Ask) -> Held | Refused | Unseeded:
         """See `Counters`; the answer is there at once."""
-        now = self._clock()
+        now, wall, known = self._clock(), self._wall(), self._accounts
         _, holders, tokens, least_tokens, cost_nano, least_cost_nano, unseeded = ask
-        admitted, seeded = True, True
         places = []
+        seeded = True
         for holder in holders:
-            account = self._accounts.get(holder.id) or self._open(holder)
+            account = known.get(holder.id)
+            if account is None or account.holder is not holder:
+                account = self._meet(holder, account)
             places.append(account)
-            if account.holder is not holder:
-                account.adopt(holder)
-            account.window.expire(now)
-            if account.budget_nano is not None:
-                spending, wall = account.spending, self._wall()
-                if spending is None or wall >= spending.ends_at or not account.turned:
-                    spending = self._turn(account, wall)
-                seeded = seeded and (spending.seeded or unseeded)
-            admitted = admitted and account.admits(tokens, least_tokens, cost_nano, least_cost_nano)
-        if not seeded:
+            if wall >= account.turns_at:
+                seeded = self._turn(account, wall) and seeded
+        if not (seeded or unseeded):
             return _unseeded(places)
-        if not admitted:
+        if len(places) > 1 and not all(account.admits(ask, now) for account in places):
             return self._refusal(ask, places, now)
         parts = []
         for account in places:
-            part = account.take(now, tokens, cost_nano)
+            part = account.take(now, tokens, least_tokens, cost_nano, least_cost_nano)
+            if part is None:
+                return self._refusal(ask, places, now)
             parts.append(part)
             if account.uses_most != MANY:
-                account.use(self._wall())
-            *_, reserved_nano = part
-            if reserved_nano and self._journal is not None:
-                self._note(account, reserved_nano)
+                account.use(wall)
+            _, _, _, spending, reserved_nano = part
+            if reserved_nano and spending is not None and self._journal is not None:
+                self._journal.more(spending.place, reserved_nano, ahead_nano=account.ahead_nano)
         return Held(parts)
 
     def settle(self, granted: Granted, *, tokens: int, cost_nano: int) -> None:
@@ -105,11 +103,11 @@ class MemoryCounters:
         granted.settled = True
         for account, entry, reserved_tokens, spending, reserved_nano in granted.parts:
             account.parallel -= 1
-            if entry is not None:
+            if entry is not None and tokens != reserved_tokens:
                 if tokens < reserved_tokens:
-                    account.window.give_back(entry, reserved_tokens - tokens)
-                elif tokens > reserved_tokens:
-                    account.window.add(self._clock(), 0, tokens - reserved_tokens)
+                    account.give_back(entry, reserved_tokens - tokens)
+                else:
+                    account.add(self._clock(), 0, tokens - reserved_tokens)
             if spending is not None:
                 spending.reserved -= reserved_nano
                 spending.spent += cost_nano
@@ -159,7 +157,11 @@ class MemoryCounters:
         if self._journal is not None:
             self._journal.close()
 
-    def _open(self, holder: Holder) -> Account:
+    def _meet(self, holder: Holder, account: Account | None) -> Account:
+        """The account of a holder who is new here, or has other limits than before."""
+        if account is not None:
+            account.adopt(holder)
+            return account
         if len(self._accounts) >= self._sweep_at:
             self._sweep()
         account = self._accounts[holder.id] = Account(holder)
@@ -174,19 +176,13 @@ class MemoryCounters:
         }
         self._sweep_at = max(SWEEP_FROM, 2 * len(self._accounts))
 
-    def _turn(self, account: Account, wall: float) -> Spending:
+    def _turn(self, account: Account, wall: float) -> bool:
+        """Whether it is known what was spent in the window of now."""
         before = account.spending
         spending = account.turn_to(wall)
         if spending is not before and self._journal is not None:
             spending.spent = self._journal.found(spending.place)
-        return spending
-
-    def _note(self, account: Account, reserved_nano: int) -> None:
-        """Have the journal remember what a call may cost."""
-        assert self._journal is not None  # noqa: S101  # asked only where there is one
-        assert account.spending is not None  # noqa: S101  # of which it was reserved
-        ahead_nano = (account.budget_nano or 0) // PARTS_AHEAD
-        self._journal.more(account.spending.place, reserved_nano, ahead_nano=ahead_nano)
+        return spending.seeded
 
     def _refusal(self, ask: Ask, places: Sequence[Account], now: float) -> Refused:
         wall = self._wall()
@@ -195,7 +191,7 @@ class MemoryCounters:
             refusals = account.refusals(ask, now=now, wall=wall)
             found += [(wait_s, limit, place) for limit, wait_s in refusals]
         wait_s, limit, place = max(found)
-        used = [account.window.used(now) for account in places]
+        used = [account.used(now) for account in places]
         return Refused(limit, place, wait_s, used)
 
 

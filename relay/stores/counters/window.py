@@ -28,16 +28,16 @@ class Entry:
 class Window:
     """One holder's minute. Times are of one clock that does not go back."""
 
-    __slots__ = ("_entries", "requests", "tokens")
+    __slots__ = ("entries", "requests", "tokens")
 
     def __init__(self) -> None:
         self.requests = 0
         self.tokens = 0
-        self._entries: deque[Entry] = deque()
+        self.entries: deque[Entry] = deque()
 
     def expire(self, now: float) -> None:
         """Forget what is a minute old."""
-        entries = self._entries
+        entries = self.entries
         while entries and entries[0].last + WINDOW_S <= now:
             entry = entries.popleft()
             entry.gone = True
@@ -47,10 +47,8 @@ class Window:
     def add(self, now: float, requests: int, tokens: int) -> Entry:
         """Count these from now on."""
         second = int(now)
-        entries = self._entries
-        if entries and entries[-1].second == second:
-            entry = entries[-1]
-        else:
+        entries = self.entries
+        if not entries or (entry := entries[-1]).second != second:
             entry = Entry(second)
             entries.append(entry)
         entry.last = now
@@ -68,7 +66,7 @@ class Window:
 
     def wait_s(self, now: float, *, requests: int = 0, tokens: int = 0) -> float:
         """Seconds until so many of each have expired; infinite when there are not so many."""
-        for entry in self._entries:
+        for entry in self.entries:
             requests -= entry.requests
             tokens -= entry.tokens
             if requests <= 0 and tokens <= 0:
@@ -77,5 +75,5 @@ class Window:
 
     def used(self, now: float) -> Used:
         """The counts, and when they will be 0."""
-        reset_s = self._entries[-1].last + WINDOW_S - now if self._entries else 0.0
+        reset_s = self.entries[-1].last + WINDOW_S - now if self.entries else 0.0
         return Used(self.requests, self.tokens, reset_s)
