@@ -10,6 +10,9 @@ import json
 import random
 import socket
 import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -284,20 +287,56 @@ def test_13_nothing_grows_over_thousands_of_streams(tmp_path: Path, upstream: Fa
         until(lambda: descriptors() <= open_files + 5)
 
 
+class Counted:
+    """Calls of functions in a relay's thread, by module: they do not depend on time."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+
+    def __call__(self, frame: FrameType, event: str, _arg: object) -> None:
+        if event == "call":
+            self.calls[frame.f_globals.get("__name__", "")] += 1
+
+    @contextmanager
+    def threads(self) -> Iterator[None]:
+        """Of threads that begin within it."""
+        threading.setprofile(self)
+        try:
+            yield
+        finally:
+            threading.setprofile(None)
+
+
+def test_14_a_chunk_costs_few_calls_and_no_log_and_no_model(
+    start_relay: StartRelay, upstream: FakeUpstream
+) -> None:
+    counted = Counted()
+    with counted.threads():
+        relay = start_relay(upstream_url=upstream.url, stream_usage=True)
+
+    def ask(chunks: int) -> Counter[str]:
+        events = [b'data: {"choices":[{"delta":{"content":"%d"}}]}\n\n' % n for n in range(chunks)]
+        upstream.answer(
+            Script(pieces=[*events, b"data: [DONE]\n\n"], framing="chunked", headers=STREAM),
+            times=1,
+        )
+        before = counted.calls.copy()
+        assert relay.ask(stream=True).content.count(b"data: ") == chunks + 1
+        return counted.calls - before
+
+    ask(1)
+    few, many = ask(10), ask(210)
+    more = many - few
+    assert 0 < more.total() < 200 * 12
+    assert {name for name in more if not name.startswith("relay.")} <= {"asyncio.events"}
+
+
 def test_15_a_request_costs_no_more_work_among_many(
     start_relay: StartRelay, upstream: FakeUpstream
 ) -> None:
-    calls = 0
-
-    def count(_frame: FrameType, event: str, _arg: object) -> None:
-        nonlocal calls
-        calls += event == "call"
-
-    threading.setprofile(count)  # work is counted in calls of functions: they do not depend on time
-    try:
+    counted = Counted()
+    with counted.threads():
         relay = start_relay(upstream_url=upstream.url)
-    finally:
-        threading.setprofile(None)
 
     def calls_per_request(in_flight: int, rounds: int) -> float:
         limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
@@ -311,9 +350,9 @@ def test_15_a_request_costs_no_more_work_among_many(
                         assert answer.status_code == 200
 
                 await asyncio.gather(*(ask() for _ in range(in_flight)))  # opens the connections
-                before = calls
+                before = counted.calls.total()
                 await asyncio.gather(*(ask() for _ in range(in_flight)))
-                return calls - before
+                return counted.calls.total() - before
 
         return asyncio.run(ask_all()) / (in_flight * rounds)
 
