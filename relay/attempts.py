@@ -44,6 +44,8 @@ class Trail:
     stream: bool = False
     prompt: bytes = b""
     first_byte_at: float = 0.0
+    body: bytes | None = None
+    """A whole answer, whose tokens are read when they are asked for."""
     usage: Usage | None = None
     written_tokens: int | None = None
     """An estimate of what a stream has brought; None when its target has told, or not streamed."""
@@ -63,10 +65,8 @@ class Trail:
         self.upstream_s = other.upstream_s
 
     def take_body(self, body: bytes) -> None:
-        """Count the tokens of a whole answer."""
-        self.usage = usage_in_body(body)
-        if self.usage is None:
-            self.written_tokens = estimate_answer(body)
+        """Have the tokens of a whole answer counted, later: it can be on its way before that."""
+        self.body = body
 
     def take_stream(self, told: "Tally") -> None:
         """What a stream's watcher has counted; to be called when the stream is over."""
@@ -81,6 +81,11 @@ class Trail:
         """
         if self.shared:
             return Usage(), False
+        if self.body is not None:
+            body, self.body = self.body, None
+            self.usage = usage_in_body(body)
+            if self.usage is None:
+                self.written_tokens = estimate_answer(body)
         if self.usage is not None and self.written_tokens is None:
             return self.usage, False
         if not (self.attempts and self.prompt and (status < 400 or status == CLIENT_LEFT)):

@@ -99,8 +99,11 @@ class Door:
                 await awaited(messages_form.send_error(visit, internal_error(visit.request_id)))
         finally:
             if self._told or visit.trail.reservation is not None:
-                self._close(visit)
-            self._users.leave()
+                # In a moment, and one after another with those that end at the same time: what
+                # runs again while the processor has it in its cache costs half.
+                client.task.get_loop().call_soon(self._close, visit)
+            else:
+                self._users.leave()
 
     def _let_in(
         self, visit: Visit, headers: RawHeaders
@@ -128,17 +131,20 @@ class Door:
         await self._app(client.scope, client.receive, visit.send)
 
     def _close(self, visit: Visit) -> None:
-        self._accounts.close(
-            visit.trail,
-            identity=visit.identity,
-            request_id=visit.request_id,
-            method=visit.client.method,
-            path=visit.client.path,
-            status=visit.status,
-            began=visit.began,
-            kept=visit.kept,
-            bodies=None if visit.recording is None else visit.recording.bodies(),
-        )
+        try:
+            self._accounts.close(
+                visit.trail,
+                identity=visit.identity,
+                request_id=visit.request_id,
+                method=visit.client.method,
+                path=visit.client.path,
+                status=visit.status,
+                began=visit.began,
+                kept=visit.kept,
+                bodies=None if visit.recording is None else visit.recording.bodies(),
+            )
+        finally:
+            self._users.leave()
 
 
 def _is_open(path: str) -> bool:
