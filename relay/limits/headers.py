@@ -24,30 +24,24 @@ RETRY_AFTER = b"retry-after"
 NO_RETRY = (b"x-should-retry", b"false")
 """Keeps OpenAI's own clients from asking again where that is of no use."""
 
-_REQUESTS, _TOKENS = (
-    (b"x-ratelimit-limit-" + of, b"x-ratelimit-remaining-" + of, b"x-ratelimit-reset-" + of)
-    for of in (b"requests", b"tokens")
-)
+_LEFT_REQUESTS = b"x-ratelimit-remaining-requests"
+_LEFT_TOKENS = b"x-ratelimit-remaining-tokens"
 _NAME = itemgetter(0)
 _UPSTREAM = (b"x-ratelimit-", b"anthropic-ratelimit-")
 
 
 def rate_limit_headers(holders: Sequence[Holder], used: Sequence[Used]) -> RawHeaders:
     """The limits and counts of these holders; nothing where there are no limits a minute."""
-    requests = tokens = None
-    for holder, (asked, spent, reset_s) in zip(holders, used, strict=True):
-        rpm, tpm = holder.limits.rpm, holder.limits.tpm
-        if rpm is not None:
-            least = (rpm - asked, rpm, reset_s)
-            requests = least if requests is None or least < requests else requests
-        if tpm is not None:
-            least = (tpm - spent, tpm, reset_s)
-            tokens = least if tokens is None or least < tokens else tokens
+    (requests, rpm, requests_reset_s), (tokens, tpm, tokens_reset_s) = _least(holders, used)
     told: list[tuple[bytes, bytes]] = []
-    if requests is not None:
-        told += _told(_REQUESTS, requests)
-    if tokens is not None:
-        told += _told(_TOKENS, tokens)
+    if rpm is not None:
+        most, _ = _limits(rpm)
+        reset, _ = _resets(requests_reset_s if requests < rpm else 0.0)
+        told += (most, (_LEFT_REQUESTS, b"%d" % requests if requests > 0 else b"0"), reset)
+    if tpm is not None:
+        _, most = _limits(tpm)
+        _, reset = _resets(tokens_reset_s if tokens < tpm else 0.0)
+        told += (most, (_LEFT_TOKENS, b"%d" % tokens if tokens > 0 else b"0"), reset)
     return told
 
 
@@ -63,23 +57,32 @@ def retry_after(wait_s: float) -> tuple[bytes, bytes]:
     return RETRY_AFTER, b"%d" % max(1, math.ceil(wait_s))
 
 
-def _told(
-    names: tuple[bytes, bytes, bytes], least: tuple[int, int, float]
-) -> tuple[tuple[bytes, bytes], ...]:
-    most, remaining, reset = names
-    left, limit, reset_s = least
-    return (
-        (most, _number(limit)),
-        (remaining, b"%d" % left if left > 0 else b"0"),
-        (reset, _duration(reset_s) if left < limit else b"0s"),
-    )
+_Left = tuple[int, int | None, float]
+"""What is left of a limit a minute, that limit (None: there is none), seconds until all is."""
+
+
+def _least(holders: Sequence[Holder], used: Sequence[Used]) -> tuple[_Left, _Left]:
+    """Of requests and of tokens, at the holder that has least of them."""
+    requests: _Left = 0, None, 0.0
+    tokens: _Left = 0, None, 0.0
+    for holder, (asked, spent, reset_s) in zip(holders, used, strict=True):
+        rpm, tpm = holder.limits.rpm, holder.limits.tpm
+        if rpm is not None and (requests[1] is None or rpm - asked < requests[0]):
+            requests = rpm - asked, rpm, reset_s
+        if tpm is not None and (tokens[1] is None or tpm - spent < tokens[0]):
+            tokens = tpm - spent, tpm, reset_s
+    return requests, tokens
 
 
 @lru_cache(maxsize=1024)
-def _number(limit: int) -> bytes:
-    return b"%d" % limit
+def _limits(limit: int) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+    """The header that tells a limit of requests, and the one of tokens."""
+    value = b"%d" % limit
+    return (b"x-ratelimit-limit-requests", value), (b"x-ratelimit-limit-tokens", value)
 
 
 @lru_cache(maxsize=1024)
-def _duration(seconds: float) -> bytes:
-    return duration(round(seconds * 1000))
+def _resets(seconds: float) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+    """The header that tells when all requests are there again, and the one of tokens."""
+    value = duration(round(seconds * 1000))
+    return (b"x-ratelimit-reset-requests", value), (b"x-ratelimit-reset-tokens", value)
