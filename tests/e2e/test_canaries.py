@@ -179,7 +179,12 @@ def test_18_no_secret_is_said_written_or_kept_whatever_fails(
             leaked = chat(f"my key is {made['key']} and {POOL[0]}", max_tokens=5)
             http.post("/v1/chat/completions", json=leaked, **callers[2])
             # Those that put a key of the pool aside come last, and say it aloud.
-            faults = [(name, streamed) for name in FAULTS for streamed in (False, True)]
+            faults = [
+                (name, streamed)
+                for name, fault in FAULTS.items()
+                for streamed in (False, True)
+                if fault.address in (None, "refused") and not (streamed and fault.midway)
+            ]
             faults.sort(key=lambda one: one[0] in ("401", "403"))
             for number, (name, streamed) in enumerate(faults):
                 fault = FAULTS[name]

@@ -18,6 +18,7 @@ import pytest
 import transcripts
 from fake_script import Gate, Script
 from fake_upstream import FakeUpstream
+from network import Network
 from running import RunningRelay, StartRelay
 from waiting import until
 
@@ -39,6 +40,8 @@ class Fault:
     address: str | None = None
     repeats: bool = True
     """Whether another target is asked."""
+    midway: bool = False
+    """It strikes when the answer has begun: a stream has its own test then."""
 
 
 def failing(status: int, *headers: tuple[bytes, bytes], code: str = "x") -> Callable[..., Script]:
@@ -66,12 +69,21 @@ def cut(at: int) -> Callable[[bool], Script]:
     return lambda _: Script(pieces=[b"x"], headers=STREAM, reset_at=at)
 
 
+def midway(**fault: Any) -> Callable[[bool], Script]:
+    """In the middle of a whole answer, of which two of three pieces have come by then."""
+    return lambda _: Script(pieces=[b'{"choices":', b"[", b"]}"], **fault)
+
+
 RETRY_AFTER = (b"retry-after", b"7")
 
 FAULTS = {
     "refused": Fault(None, 502, "upstream_unreachable", attempts=2, address="refused"),
     "no such host": Fault(None, 502, "upstream_unreachable", attempts=2, address="unknown"),
+    "blackhole": Fault(None, 504, "upstream_timeout", attempts=2, address="silent"),
     "TLS failure": Fault(None, 502, "upstream_unreachable", attempts=2, address="no TLS"),
+    "stall in the TLS handshake": Fault(
+        None, 504, "upstream_timeout", attempts=2, address="silent TLS"
+    ),
     "401": Fault(failing(401), 502, "upstream_auth"),
     "403": Fault(failing(403), 502, "upstream_auth"),
     "429": Fault(failing(429), 429, "x"),
@@ -93,7 +105,16 @@ FAULTS = {
     "stall before the first token": Fault(
         lambda _: Script(pieces=[b"x"], headers=STREAM, stall_after=0), 504, "upstream_timeout"
     ),
+    "reset midway": Fault(midway(reset_at=12), 502, "upstream_protocol", midway=True),
+    "closed midway": Fault(midway(close_at=12), 502, "upstream_protocol", midway=True),
+    "stall midway": Fault(midway(stall_after=2), 504, "upstream_timeout", midway=True),
 }
+CASES = [
+    pytest.param(name, streamed, id=f"{name}, {'stream' if streamed else 'plain'}")
+    for name, fault in FAULTS.items()
+    for streamed in (False, True)
+    if not (streamed and fault.midway)
+]
 
 
 class SpeaksNoTls(socketserver.BaseRequestHandler):
@@ -114,12 +135,21 @@ def addresses() -> Iterator[dict[str, str]]:
     closed = socket.socket()  # bound, so that nobody else takes the port, but it does not listen
     closed.bind(("127.0.0.1", 0))
     port = closed.getsockname()[1]
-    with closed, socketserver.ThreadingTCPServer(("127.0.0.1", 0), SpeaksNoTls) as plain:
+    mute = socket.create_server(("127.0.0.1", 0))  # the kernel accepts, and that is all
+    with (
+        closed,
+        mute,
+        Network.in_thread(mute.getsockname()[1]) as away,
+        socketserver.ThreadingTCPServer(("127.0.0.1", 0), SpeaksNoTls) as plain,
+    ):
+        away.drop()
         threading.Thread(target=plain.serve_forever).start()
         yield {
             "refused": f"http://127.0.0.1:{port}/v1",
             "unknown": "http://no-such-host.invalid/v1",
+            "silent": away.url,
             "no TLS": f"https://127.0.0.1:{plain.server_address[1]}/v1",
+            "silent TLS": f"https://127.0.0.1:{mute.getsockname()[1]}/v1",
         }
         plain.shutdown()
 
@@ -156,8 +186,7 @@ def relay_for(
     )
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(("name", "streamed"), CASES)
 def test_without_another_target_the_client_hears_of_it(
     start_relay: StartRelay,
     upstream: FakeUpstream,
@@ -188,8 +217,7 @@ def test_without_another_target_the_client_hears_of_it(
     assert (row.cost_nano, row.first_token_s) == (0, None)
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(("name", "streamed"), CASES)
 def test_with_another_target_the_client_does_not_notice(
     start_relay: StartRelay,
     upstream: FakeUpstream,
@@ -225,19 +253,35 @@ def test_with_another_target_the_client_does_not_notice(
     assert (row.first_token_s is not None) == streamed
 
 
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ("reset_at", "upstream_protocol"),
+        ("close_at", "upstream_protocol"),
+        ("stall_after", "upstream_timeout"),
+    ],
+)
 def test_after_the_first_bytes_nobody_else_is_asked(
-    start_relay: StartRelay, upstream: FakeUpstream, backup: FakeUpstream, ledger: Path
+    start_relay: StartRelay,
+    upstream: FakeUpstream,
+    backup: FakeUpstream,
+    ledger: Path,
+    how: str,
+    code: str,
 ) -> None:
     events = transcripts.chat_stream(["a" * 400, "b"])
-    upstream.answer(Script(pieces=events, headers=STREAM, reset_at=len(events[0] + events[1])))
+    at = 2 if how == "stall_after" else len(events[0] + events[1])
+    strikes: dict[str, Any] = {how: at}
+    upstream.answer(Script(pieces=events, headers=STREAM, **strikes))
     relay = relay_for(start_relay, upstream.url, backup.url, ledger=ledger)
     reply = relay.ask(stream=True)
-    assert reply.headers["x-relay-upstream"] == "first"
+    assert (reply.status_code, reply.headers["x-relay-upstream"]) == (200, "first")
+    assert reply.headers["x-relay-attempts"] == "1"
     assert b"[DONE]" not in reply.content
-    assert b"upstream_protocol" in reply.content
+    assert json.loads(reply.content.split(b"data: ")[-1])["error"]["code"] == code
     assert not backup.requests
     [row] = ledger_file.rows_of(relay, ledger)
-    assert (row.status, row.error, row.attempts) == (200, "upstream_protocol", 1)
+    assert (row.status, row.error, row.attempts) == (200, code, 1)
     assert (row.completion_tokens, row.estimated) == (100, True)
     assert row.prompt_tokens is not None
     assert row.cost_nano == row.prompt_tokens * 1000 + 200_000
