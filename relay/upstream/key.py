@@ -10,11 +10,16 @@ class Key:
     """What one call shows to its upstream.
 
     `header` carries it, and is None where the upstream wants none. `which` names it to people: its
-    position and the beginning of its SHA-256. `start` is for the client that writes heads: what it
-    has made of this key, once. Times are those of whoever hands keys out.
+    position and the beginning of its SHA-256. `failures` are those in a row, and `tripped` says
+    that it rests for them; `on_trial` asks the client to say when the upstream has taken it.
+    `start` is for the client that writes heads: what it has made of this key, once. Times are
+    those of whoever hands keys out.
     """
 
-    __slots__ = ("header", "on_trial", "rests_until", "retired_at", "start", "which")
+    __slots__ = (
+        *("failures", "header", "on_trial", "rests_until", "retired_at"),
+        *("start", "tripped", "which"),
+    )
 
     def __init__(self, header: tuple[bytes, bytes] | None, which: str) -> None:
         self.header = header
@@ -22,6 +27,8 @@ class Key:
         self.rests_until = 0.0
         self.retired_at: float | None = None
         self.on_trial = False
+        self.failures = 0
+        self.tripped = False
         self.start: bytes | None = None
 
     def usable(self, now: float) -> bool:
@@ -46,6 +53,10 @@ class Keys(Protocol):
 
     def refused(self, key: Key, status: int, headers: RawHeaders, /) -> bool:
         """The upstream answered 401, 403 or 429; returns whether another key may be tried now."""
+        ...
+
+    def failed(self, key: Key) -> None:
+        """The upstream answered 500 or above."""
         ...
 
     def accepted(self, key: Key) -> None:

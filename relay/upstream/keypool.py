@@ -4,6 +4,8 @@
     429      rests as long as `retry-after` says, 5 s without it, 60 s at most
     403      rests, too: it may be what the call asks for that is forbidden, and not the key
     401      is retired until the settings are loaded anew, and somebody is told
+    500-     so often in a row as opens the breaker, while another key does well: rests as long as
+             the breaker stays open; then one call tries it, and its answer decides again
 
 When only resting keys are left, the one whose rest ends first is used. When all are retired, the
 one that has been so for longest is tried at once and then every 60 s, so that a stray 401 does not
@@ -61,6 +63,7 @@ class KeyPool:
         header = _HEADERS[settings.kind]
         secrets = [secret.get_secret_value() for secret in settings.api_keys]
         self._upstream = settings.name
+        self._breaker = settings.breaker
         self._observe = observe
         self._now = now
         self._keys = [
@@ -91,11 +94,29 @@ class KeyPool:
         self.take = self._choose
         return any(other.usable(now) for other in self._keys)
 
+    def failed(self, key: Key) -> None:
+        """The upstream answered 500 or above: the key's own matter while another one does well."""
+        if key.header is None or key.retired_at is not None:
+            return
+        key.failures += 1
+        key.on_trial = True
+        # When all fail it is the upstream, which has a breaker of its own.
+        now = self._now()
+        often = key.failures >= self._breaker.failures
+        if often and any(one.usable(now) and not one.failures for one in self._keys):
+            key.tripped = True
+            self._rest(key)
+            self.take = self._choose
+
     def accepted(self, key: Key) -> None:
         """The upstream took a key; one on trial is back."""
-        if key.on_trial:
-            key.on_trial = False
-            key.retired_at = None
+        if not key.on_trial:
+            return
+        if key.tripped:
+            key.rests_until = 0.0
+        key.tripped = key.on_trial = False
+        key.retired_at = None
+        key.failures = 0
 
     def states(self) -> list[dict[str, object]]:
         """Each key as `{"key", "state", "until_s"}`."""
@@ -119,15 +140,20 @@ class KeyPool:
         key.retired_at = now
         key.on_trial = False
 
+    def _rest(self, key: Key) -> None:
+        key.rests_until = max(key.rests_until, self._now() + self._breaker.open_s)
+
     def _choose(self) -> Key:
         """The next key while not all are well."""
         now = self._now()
-        if all(key.usable(now) for key in self._keys):
+        if all(key.usable(now) and not key.tripped for key in self._keys):
             self.take = self._next
             return self._next()
         for _ in self._keys:
             key = self._next()
             if key.usable(now):
+                if key.tripped:
+                    self._rest(key)  # for all others, until this call has been answered
                 return key
         resting = [key for key in self._keys if key.retired_at is None]
         if resting:

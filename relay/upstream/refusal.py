@@ -40,6 +40,10 @@ async def refuse(
         raise refused
     # Before the body is read: other calls need not run into the same.
     another_key = status == 429 and keys.refused(key, status, headers)
+    if status >= 500:
+        keys.failed(key)
+    elif status != 429 and key.on_trial:
+        keys.accepted(key)  # it is the request that was wrong
     error = UpstreamStatus(status, headers=headers, body=await rest())
     error.another_key = another_key
     raise error

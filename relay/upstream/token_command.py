@@ -94,6 +94,9 @@ class CommandToken:
         self._renew_at = self._expires_at = -math.inf
         return True
 
+    def failed(self, key: Key) -> None:
+        """There is no other one that could do better."""
+
     def accepted(self, key: Key) -> None:
         """Nothing is on trial."""
 

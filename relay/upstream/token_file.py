@@ -58,6 +58,9 @@ class FileToken:
             self._look()
         return self._key is not key
 
+    def failed(self, key: Key) -> None:
+        """There is no other one that could do better."""
+
     def accepted(self, key: Key) -> None:
         """Nothing is on trial."""
 

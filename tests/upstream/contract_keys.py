@@ -96,6 +96,31 @@ class KeyContract:
         assert KEY not in repr(event) + repr(upstream.keys())
         assert states(upstream) == ["retired", "ok"]
 
+    @both_ways
+    async def test_a_key_that_alone_meets_errors_of_the_upstream_rests(
+        self, fake: FakeUpstream, connect: Connect, call: Call
+    ) -> None:
+        fake.answer(by_key({"sk-a": Script(status=500)}))
+        upstream = connect(api_keys=["sk-a", "sk-b"], breaker={"failures": 2})
+        for _ in range(2):
+            with fails_with(UpstreamStatus) as caught:
+                await ask(upstream, call)
+            assert not caught.value.another_key
+            assert await ask(upstream, call) == b"fine"
+        assert states(upstream) == ["resting", "ok"]
+        assert [await ask(upstream, call) for _ in range(3)] == [b"fine"] * 3
+
+    async def test_a_request_that_is_at_fault_says_nothing_against_its_key(
+        self, fake: FakeUpstream, connect: Connect
+    ) -> None:
+        upstream = connect(api_keys=["sk-a", "sk-b"], breaker={"failures": 2})
+        for status in (500, 400, 500):
+            fake.answer(by_key({"sk-a": Script(status=status)}))
+            with fails_with(UpstreamStatus):
+                await ask(upstream, CHAT)
+            assert await ask(upstream, CHAT) == b"fine"
+        assert states(upstream) == ["ok", "ok"]
+
     async def test_what_is_forbidden_may_be_allowed_to_another_key_and_retires_none(
         self, fake: FakeUpstream, connect: Connect
     ) -> None:

@@ -165,6 +165,79 @@ def test_a_retired_key_that_is_taken_again_is_back(open_pool: Open, clock: Clock
     assert not key.on_trial
 
 
+def failing(pool: KeyPool, position: int, times: int) -> None:
+    """All keys in turn: that one fails, so many times; the others do well."""
+    while times:
+        key = pool.take()
+        if key.which.startswith(f"{position} "):
+            pool.failed(key)
+            times -= 1
+        elif key.on_trial:
+            pool.accepted(key)
+
+
+BREAKER = {"failures": 3, "open_s": 10}
+
+
+def test_a_key_that_alone_fails_rests_as_the_breaker_says(open_pool: Open, clock: Clock):
+    pool = open_pool("sk-a", "sk-b", breaker=BREAKER)
+    failing(pool, 1, times=2)
+    assert [row["state"] for row in pool.states()] == ["ok", "ok"]
+    failing(pool, 1, times=1)
+    assert positions(pool, 4) == ["2"] * 4
+    assert pool.states()[0] == {**pool.states()[0], "state": "resting", "until_s": 10}
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_after_its_rest_one_call_tries_a_key_that_failed(open_pool: Open, clock: Clock, well: bool):
+    pool = open_pool("sk-a", "sk-b", breaker=BREAKER)
+    failing(pool, 1, times=3)
+    clock.time += 10
+    tried = taken(pool, 1)
+    assert positions(pool, 3) == ["2"] * 3  # until that call has been answered
+    if well:
+        pool.accepted(tried)
+        assert sorted(positions(pool, 4)) == ["1", "1", "2", "2"]
+    else:
+        clock.time += 9
+        pool.failed(tried)
+        clock.time += 9
+        assert positions(pool, 3) == ["2"] * 3
+
+
+def test_a_trial_that_nobody_answers_is_followed_by_another(open_pool: Open, clock: Clock):
+    pool = open_pool("sk-a", "sk-b", breaker=BREAKER)
+    failing(pool, 1, times=3)
+    for _ in range(2):
+        clock.time += 10
+        assert "1" in positions(pool, 2)
+        assert positions(pool, 3) == ["2"] * 3
+
+
+def test_failures_of_all_keys_are_the_upstreams(open_pool: Open):
+    pool = open_pool("sk-a", "sk-b", breaker=BREAKER)
+    for _ in range(20):
+        pool.failed(pool.take())
+    assert [row["state"] for row in pool.states()] == ["ok", "ok"]
+    assert sorted(positions(pool, 4)) == ["1", "1", "2", "2"]
+
+
+def test_a_key_that_fails_is_used_while_the_others_rest(open_pool: Open):
+    pool = open_pool("sk-a", "sk-b", breaker=BREAKER)
+    pool.refused(taken(pool, 1), 429, [(b"retry-after", b"30")])
+    for _ in range(5):
+        pool.failed(taken(pool, 2))
+    assert [row["state"] for row in pool.states()] == ["resting", "ok"]
+
+
+def test_an_answer_between_failures_lets_the_count_begin_anew(open_pool: Open):
+    pool = open_pool("sk-a", "sk-b", breaker=BREAKER)
+    failing(pool, 1, times=2)
+    pool.accepted(taken(pool, 1))
+    failing(pool, 1, times=2)
+    assert [row["state"] for row in pool.states()] == ["ok", "ok"]
+
+
 @pytest.mark.parametrize(
     ("kind", "header"),
     [
