@@ -16,21 +16,17 @@ from relay.errors import ConnectTimeout, UpstreamUnreachable
 from relay.settings import UpstreamSettings
 from relay.types import TimeLimits
 from relay.upstream.http1 import Connection
+from relay.upstream.resolver import Resolver
 from relay.upstream.tls import tls_context
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """The host's addresses, the system's favourite first. Raises: OSError, UnicodeError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
-
-
 class Dialer:
     """Connects to the server of one base URL."""
 
-    def __init__(self, settings: UpstreamSettings, *, resolve: Resolve = resolve) -> None:
+    def __init__(self, settings: UpstreamSettings, *, resolve: Resolve | None = None) -> None:
+        """`resolve` takes the place of the system's resolver; raises OSError, UnicodeError."""
         url = urlsplit(settings.base_url)
         self._upstream = settings.name
         self._limits = TimeLimits(**settings.timeouts.model_dump())
@@ -38,7 +34,7 @@ class Dialer:
         self._port = url.port or (443 if url.scheme == "https" else 80)
         self._tls = tls_context(settings) if url.scheme == "https" else None
         self._addresses = [self._host] if _is_address(self._host) else None
-        self._resolve = resolve
+        self._resolve = resolve or Resolver()
         self._works: int | None = None
 
     async def dial(

@@ -10,7 +10,7 @@ from fake_upstream import FakeUpstream
 
 from relay.errors import ConnectTimeout, UpstreamUnreachable
 from relay.settings import Timeouts, UpstreamSettings
-from relay.upstream.dial import Dialer, resolve
+from relay.upstream.dial import Dialer
 from relay.upstream.http1 import Connection
 
 
@@ -86,5 +86,7 @@ async def test_a_name_service_that_does_not_answer_ends_with_the_connect_limit()
         await Dialer(settings, resolve=silent).dial(lambda _: None)
 
 
-async def test_names_are_looked_up_by_the_system() -> None:
-    assert "127.0.0.1" in await resolve("localhost", 80)
+async def test_names_are_looked_up_by_the_system(fake: FakeUpstream) -> None:
+    settings = UpstreamSettings(name="u", base_url=f"http://localhost:{fake.port}")
+    async with dialled(Dialer(settings)) as address:
+        assert address == "127.0.0.1"
