@@ -128,7 +128,7 @@ def process(directory: Path, **settings: Any) -> Iterator[tuple[subprocess.Popen
     )
     assert relay.stdout is not None
     try:
-        announced = (_ADDRESS.match(line) for line in relay.stdout)
+        announced = (_ADDRESS.match(line) for line in _lines(relay.stdout.fileno()))
         root = next((found[1] for found in announced if found), "")
         if root:
             httpx.get(f"{root}/healthz", timeout=30, trust_env=False)
@@ -137,6 +137,16 @@ def process(directory: Path, **settings: Any) -> Iterator[tuple[subprocess.Popen
         relay.kill()
         relay.wait()
         relay.stdout.close()
+
+
+def _lines(descriptor: int) -> Iterator[str]:
+    """Lines as they come; byte by byte, as what was read ahead would be lost to `communicate`."""
+    line = b""
+    while byte := os.read(descriptor, 1):
+        line += byte
+        if byte == b"\n":
+            yield line.decode()
+            line = b""
 
 
 def accepts(root: str) -> bool:
