@@ -14,7 +14,7 @@ One contract suite runs over both clients; both keep to `headers.py`, `limits.py
     pool.py     its connections    http1.py     one connection
     dial.py     making one         answer.py    the bytes of an answer
     paths.py    where a call goes  refusal.py   the error for a refused call
-    resolver.py the addresses of its host
+    resolver.py its addresses      reasons.py   why it cannot be reached
 
     credentials.py   what a call shows: one of the keys (keypool.py), or a token that a program
                      prints (token_command.py) or a file holds (token_file.py)

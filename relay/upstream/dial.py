@@ -8,7 +8,6 @@ import asyncio
 import ipaddress
 import itertools
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ from relay.errors import ConnectTimeout, UpstreamUnreachable
 from relay.settings import UpstreamSettings
 from relay.types import TimeLimits
 from relay.upstream.http1 import Connection
+from relay.upstream.reasons import cannot_be_reached
 from relay.upstream.resolver import Resolver
 from relay.upstream.tls import tls_context
 
@@ -57,14 +57,9 @@ class Dialer:
                 f"The upstream '{self._upstream}' took longer than connect_s allows "
                 f"({limit_s:g} s)."
             ) from exc
-        except ssl.SSLCertVerificationError as exc:
-            raise UpstreamUnreachable(
-                f"The upstream '{self._upstream}' cannot be reached: its certificate is refused "
-                f"({exc.verify_message.rstrip('.')})."
-            ) from exc
         except (OSError, UnicodeError) as exc:
             raise UpstreamUnreachable(
-                f"The upstream '{self._upstream}' cannot be reached."
+                f"The upstream '{self._upstream}' {cannot_be_reached(exc)}."
             ) from exc
 
     async def probe(self, limit_s: float) -> None:

@@ -38,6 +38,7 @@ from relay.types import Call, RawHeaders
 from relay.upstream.headers import downward
 from relay.upstream.key import Key, Keys
 from relay.upstream.paths import path_of
+from relay.upstream.reasons import cannot_be_reached
 from relay.upstream.refusal import refuse
 from relay.upstream.request import own_headers
 from relay.upstream.tls import tls_context
@@ -116,7 +117,7 @@ class UpstreamSockets:
         except TimeoutError as exc:
             raise self._failure(UpstreamTimeout, "took too long to open a WebSocket") from exc
         except (ProxyError, OSError, ImportError, InvalidURI) as exc:
-            raise self._failure(UpstreamUnreachable, "cannot be reached") from exc
+            raise self._failure(UpstreamUnreachable, cannot_be_reached(exc)) from exc
         except InvalidHandshake as exc:
             raise self._failure(UpstreamProtocol, "does not speak WebSocket as it should") from exc
         if key.on_trial:

@@ -40,6 +40,7 @@ from relay.upstream.headers import downward
 from relay.upstream.key import Key
 from relay.upstream.limits import KEEP_ALIVE_S, MAX_BODY_BYTES
 from relay.upstream.paths import path_of
+from relay.upstream.reasons import cannot_be_reached
 from relay.upstream.refusal import refuse
 from relay.upstream.request import PromisedBody, own_headers
 from relay.upstream.sockets import UpstreamSockets
@@ -374,7 +375,8 @@ async def _until_it_stands(trace: Any, event: str, info: dict[str, Any]) -> None
 def translate(exc: Exception, upstream: str) -> BackendError:
     """One of httpx's errors as one of ours; the text holds nothing of the request."""
     kind, what = next(found for known, found in ERRORS.items() if isinstance(exc, known))
-    return kind(f"The upstream '{upstream}' {what}.")
+    told = cannot_be_reached(exc) if isinstance(exc, httpx.ConnectError) else what
+    return kind(f"The upstream '{upstream}' {told}.")
 
 
 def _loggable(exc: Exception) -> Exception | None:

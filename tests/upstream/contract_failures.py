@@ -106,10 +106,15 @@ class FailureContract:
             with fails_with(UpstreamUnreachable) as caught:
                 await ask(upstream, call)
         assert isinstance(caught.value, NothingSent)
+        told = "The upstream 'fake' cannot be reached: nothing listens there."
+        assert caught.value.message == told
 
     async def test_an_unknown_host_is_unreachable(self, connect: Connect) -> None:
-        with fails_with(UpstreamUnreachable):
+        with fails_with(UpstreamUnreachable) as caught:
             await ask(connect("http://no-such-host.invalid/v1"), CHAT)
+        told = caught.value.message  # where there is no network at all, no name server answers
+        assert "its host name is not known" in told or "no name server answers" in told
+        assert "no-such-host" not in told
 
     async def test_a_failed_tls_handshake_is_unreachable(self, connect: Connect) -> None:
         def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -118,8 +123,9 @@ class FailureContract:
 
         async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            with fails_with(UpstreamUnreachable):
+            with fails_with(UpstreamUnreachable) as caught:
                 await ask(connect(f"https://127.0.0.1:{port}/v1"), CHAT)
+        assert "cannot be reached: TLS fails (" in caught.value.message
 
     @both_ways
     async def test_a_silent_tls_handshake_ends_with_the_connect_limit(
