@@ -142,6 +142,7 @@ class Relay:
         old, self._now = self._now, built
         self.presence.body_timeout_s = built.settings.body_timeout_s
         self._close(old.rest())
+        built.switch.take_over(old.switch)
         built.start()
         give_up = partial(self._give_up, old)
         self._old[old] = asyncio.get_running_loop().call_later(old.patience_s, give_up)

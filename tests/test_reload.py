@@ -4,6 +4,7 @@ import gc
 import json
 import weakref
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -88,6 +89,26 @@ def test_what_is_known_of_an_upstream_is_kept_as_long_as_it_stays_the_same(
     (folder / "relay.toml").write_text(text + "\ntimeouts = { idle_s = 7 }")
     reload(relay)
     assert relay.relay.router.health["upstream"] is not known
+
+
+def test_a_reload_keeps_the_side_and_counts_no_move(
+    relay: RunningRelay, folder: Path, upstream: FakeUpstream
+) -> None:
+    def mode(method: str = "GET", **body: str) -> dict[str, Any]:
+        answer = relay.http.request(method, "/admin/mode", json=body or None, headers=BEARER)
+        return cast(dict[str, Any], answer.json())
+
+    text = f'upstream_url = "{upstream.url}"\nlocal = "echo"\n'
+    (folder / "relay.toml").write_text(text)
+    reload(relay)
+    for wanted in ("local", "auto", "local"):
+        before = mode("PUT", mode=wanted)
+    assert (before["serving"], before["moves"]) == ("local", {"remote": 1, "local": 2})
+    (folder / "relay.toml").write_text(text + "retries = 5")
+    assert reload(relay).json()["changed"] == ["retries"]
+    after = mode()
+    assert {**after, "kept": True} == before
+    assert relay.ask().headers["x-relay-upstream"] == "local"
 
 
 def test_an_open_socket_keeps_nothing_of_the_configuration_it_began_with(

@@ -27,6 +27,10 @@ class Reach:
         self._probes = probes
         self._limit_s = limit_s
 
+    def sees(self, other: "Reach") -> bool:
+        """Whether that one looks at the very same upstreams."""
+        return self._probes == other._probes
+
     def forget(self) -> None:
         """Nobody looks any more, so nothing is known."""
         self.states = dict.fromkeys(self._probes, "unknown")

@@ -12,7 +12,7 @@ asked locally; an answer that has begun is never touched, and coming back touche
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Literal
 
@@ -98,6 +98,30 @@ class Switch:
     def upstreams(self) -> Mapping[str, State]:
         """What is known of each upstream; nothing while it makes no difference."""
         return self._reach.states
+
+    def take_over(self, before: "Switch") -> None:
+        """Stand where the one before stands, which served until now; before `start`, in the loop.
+
+        What was set by hand holds on, where it can; so does being offline, as long as the upstreams
+        are the same ones.
+        """
+        self.moves = dict(before.moves)
+        if before.mode != before._configured:
+            with suppress(InvalidRequest):  # what it needs is gone
+                self._check(before.mode)
+                self.mode = before.mode
+        self._watching = self._watches()
+        self._offline = before._offline and self._watching and self._reach.sees(before._reach)
+        side, self.serving = self.serving, self._side()
+        if self._on_move is not None and self.serving != side:
+            self._on_move(self.serving)
+        if self._offline:
+            self._returning = self.loop.create_task(self._come_back())
+        if self.serving == before.serving:
+            self.since = before.since
+        else:
+            self.moves[self.serving] += 1
+            self._observe(ModeChanged(self.mode, self.serving, "the configuration is another"))
 
     def start(self) -> None:
         """Take the mode that is kept, and follow it; to be called in the event loop."""

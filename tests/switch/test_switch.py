@@ -311,6 +311,51 @@ async def test_setting_the_mode_that_is_set_changes_nothing() -> None:
         assert (network.switch.serving, len(network.events)) == ("local", 1)
 
 
+def next_switch(network: Watched, **options: Any) -> Switch:
+    """The switch of another configuration of the same upstreams."""
+    usual = {"mode": "auto", "local": True, "offline": OFFLINE, "observe": network.tell}
+    probes = {name: host.probe for name, host in network.hosts.items()}
+    return Switch(**{"probes": probes, **usual, **options})
+
+
+async def test_another_configuration_stays_offline_and_comes_back_by_itself() -> None:
+    async with watched("a", offline=OfflineSettings(probe_s=60)) as network:
+        await network.hosts["a"].close()
+        assert await network.fails(UpstreamUnreachable("Refused."))
+        before, sides = network.switch, []
+        network.switch = after = next_switch(network, on_move=sides.append)
+        after.take_over(before)
+        assert (after.serving, after.moves, after.since) == (
+            *("local", {"remote": 0, "local": 1}),
+            before.since,
+        )
+        assert (sides, len(network.events)) == (["local"], 1)  # nothing moved
+        await network.hosts["a"].listen()
+        await network.until("remote")
+        await before.aclose()
+        await after.aclose()
+
+
+async def test_another_upstream_may_be_within_reach() -> None:
+    async with watched("a") as network, watched("b") as other:
+        await network.hosts["a"].close()
+        assert await network.fails(UpstreamUnreachable("Refused."))
+        after = next_switch(other)
+        after.take_over(network.switch)
+        assert (after.serving, after.moves) == ("remote", {"remote": 1, "local": 1})
+        assert other.events[-1].reason == "the configuration is another"
+
+
+async def test_a_mode_set_by_hand_outlives_a_configuration_while_it_can() -> None:
+    async with watched("a") as network:
+        await network.switch.set("local")
+        for options, serving in (({"mode": "remote"}, "local"), ({"local": False}, "remote")):
+            after = next_switch(network, **options)
+            after.take_over(network.switch)
+            assert after.serving == serving
+            assert after.moves[after.serving] == 1
+
+
 async def test_going_offline_does_not_overrule_a_hand() -> None:
     held = asyncio.Event()
 
