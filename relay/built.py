@@ -300,8 +300,8 @@ class Built:
                 app.include_router(keys_router(changes, acts))
                 app.include_router(teams_router(changes, acts))
                 app.include_router(audit_router(self._virtual.store))
-            health = self.router.health
-            app.include_router(upstreams_router(settings.all_upstreams(), self._upstreams, health))
+            shown = (settings.all_upstreams(), self._upstreams, self.router.health, self.switch)
+            app.include_router(upstreams_router(*shown))
             app.include_router(usage_router(self._store))
         app.mount("/static/swagger", PageFiles(directory=swagger_files()))
         app.mount("/static", PageFiles(directory=STATIC))

@@ -20,6 +20,7 @@ One contract suite runs over both clients; both keep to `headers.py`, `limits.py
                      prints (token_command.py) or a file holds (token_file.py)
 
     sockets.py       WebSockets to it
+    slots.py         the places of the client on httpx, in the order of asking
     fetching.py      one document of another server, such as an identity provider's keys
 """
 

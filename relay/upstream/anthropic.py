@@ -50,6 +50,7 @@ class AnthropicUpstream:
         self.name = client.name
         self.probe = client.probe
         self.drop_idle = client.drop_idle
+        self.waiting = client.waiting
         self.keys = client.keys
         self.aclose = client.aclose
         self._client = client

@@ -80,6 +80,10 @@ class DirectUpstream:
         """Close the connections that are idle now."""
         self._pool.drop_idle()
 
+    def waiting(self) -> int:
+        """How many calls wait for a connection."""
+        return self._pool.waiting
+
     def keys(self) -> list[dict[str, object]]:
         """The state of each key; see `Keys.states`."""
         return self._keys.states()

@@ -47,6 +47,11 @@ class Pool:
         self._sweep: asyncio.TimerHandle | None = None
         self._closing: asyncio.Future[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for a connection."""
+        return len(self._queue)
+
     def take_idle(self) -> Connection | None:
         """The idle connection that was used last, or None: then `take` has to be awaited."""
         while self._idle:

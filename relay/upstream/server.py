@@ -20,6 +20,10 @@ class Upstream(Backend, Protocol):
         """Use no connection again that is idle now; to be called in the event loop."""
         ...
 
+    def waiting(self) -> int:
+        """How many calls wait for one of `max_parallel`."""
+        ...
+
     def keys(self) -> list[dict[str, object]]:
         """Each key as `{"key", "state", "until_s"}`, for people.
 

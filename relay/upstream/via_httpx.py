@@ -43,6 +43,7 @@ from relay.upstream.paths import path_of
 from relay.upstream.reasons import cannot_be_reached
 from relay.upstream.refusal import refuse
 from relay.upstream.request import PromisedBody, own_headers
+from relay.upstream.slots import Slots
 from relay.upstream.sockets import UpstreamSockets
 from relay.upstream.tls import tls_context
 
@@ -85,7 +86,7 @@ class HttpxUpstream:
         self._base_url = settings.base_url
         self._path_of = path_of(settings)
         self._limits = TimeLimits(**settings.timeouts.model_dump())
-        self._slots = _Slots(settings)
+        self._slots = Slots(settings)
         self._keys = open_keys(settings, observe)
         self.sockets = UpstreamSockets(settings, self._keys)
         self._headers = own_headers(settings)
@@ -191,6 +192,10 @@ class HttpxUpstream:
         if not old.calls:
             self._close(old.client)
 
+    def waiting(self) -> int:
+        """How many calls wait for a slot."""
+        return self._slots.queued
+
     def keys(self) -> list[dict[str, object]]:
         """The state of each key; see `Keys.states`."""
         return self._keys.states()
@@ -271,38 +276,6 @@ class HttpxAnswer:
                 raise StopAsyncIteration
             piece = more
         return piece
-
-
-class _Slots:
-    """So many calls at once, so many that wait; who waits longest is next."""
-
-    def __init__(self, settings: UpstreamSettings) -> None:
-        self._upstream = settings.name
-        self._free = asyncio.Semaphore(settings.max_parallel)
-        self._max_queued = settings.max_queued
-        self._queued = 0
-
-    async def take(self, limit_s: float) -> None:
-        """Wait for a slot. Raises: Overloaded: too many wait already, or this one did too long."""
-        if self._free.locked() and self._queued >= self._max_queued:
-            raise self._overloaded()
-        self._queued += 1
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._free.acquire()
-        except TimeoutError:
-            raise self._overloaded() from None
-        finally:
-            self._queued -= 1
-
-    def give_back(self) -> None:
-        self._free.release()
-
-    def _overloaded(self) -> Overloaded:
-        return Overloaded(
-            f"The upstream '{self._upstream}' has as many calls open as it may; try again.",
-            headers=[(b"retry-after", b"1")],
-        )
 
 
 class _Clock:

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from relay.health import Health
 from relay.settings import UpstreamSettings
+from relay.switch import Switch
 from relay.upstream import Upstream
 
 
@@ -21,14 +22,21 @@ class KeyState(BaseModel):
 
 
 class UpstreamState(BaseModel):
-    """One upstream. Counts are since the start; times in seconds, `latency_ms` to first bytes."""
+    """One upstream. Counts are since the start; times in seconds, `latency_ms` to first bytes.
+
+    `waiting` are the calls for which there is no room among `max_parallel` yet. `reach` is what is
+    known of the way there, in `auto` with a local model; an error is an answer, too.
+    """
 
     name: str
     kind: str
     base_url: str
     state: Literal["closed", "open", "half-open"]
     opens_in_s: float
+    reach: Literal["reachable", "unreachable", "unknown"]
     in_flight: int
+    waiting: int
+    max_parallel: int
     latency_ms: float
     calls: int
     failures: int
@@ -41,6 +49,7 @@ def upstreams_router(
     settings: Sequence[UpstreamSettings],
     upstreams: Mapping[str, Upstream],
     health: Mapping[str, Health],
+    switch: Switch,
 ) -> APIRouter:
     """The route; the door has checked the admin key."""
     router = APIRouter(tags=["admin"])
@@ -52,13 +61,18 @@ def upstreams_router(
     )
     async def get_upstreams() -> Response:
         """Each upstream of the configuration, in its order."""
-        states = [_state(one, upstreams[one.name], health[one.name]) for one in settings]
+        reach = switch.upstreams
+        states = [
+            _state(one, upstreams[one.name], health[one.name], reach[one.name]) for one in settings
+        ]
         return JSONResponse([state.model_dump() for state in states])
 
     return router
 
 
-def _state(settings: UpstreamSettings, upstream: Upstream, health: Health) -> UpstreamState:
+def _state(
+    settings: UpstreamSettings, upstream: Upstream, health: Health, reach: str
+) -> UpstreamState:
     return UpstreamState.model_validate(
         {
             "name": settings.name,
@@ -66,7 +80,10 @@ def _state(settings: UpstreamSettings, upstream: Upstream, health: Health) -> Up
             "base_url": settings.base_url,
             "state": health.state,
             "opens_in_s": round(health.opens_in_s, 3),
+            "reach": reach,
             "in_flight": health.in_flight,
+            "waiting": upstream.waiting(),
+            "max_parallel": settings.max_parallel,
             "latency_ms": round(health.latency_s * 1000, 3),
             "calls": health.calls,
             "failures": health.failures,

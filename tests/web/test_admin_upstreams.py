@@ -1,8 +1,15 @@
 """`GET /admin/upstreams` shows how each of them is doing, and none of the keys."""
 
-from fake_script import Script
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import pytest
+import transcripts
+from fake_script import Gate, Script
 from fake_upstream import FakeUpstream
 from running import StartRelay
+from waiting import until
 
 ADMIN = {"authorization": "Bearer ak-1"}
 
@@ -34,6 +41,43 @@ def test_it_shows_breakers_calls_and_keys(start_relay: StartRelay, upstream: Fak
     assert [key["state"] for key in busy["keys"]] == ["resting", "ok"]
     assert busy["keys"][0]["until_s"] > 20
     assert (idle["state"], idle["calls"], idle["keys"]) == ("closed", 0, [])
+
+
+@pytest.mark.parametrize("transport", ["direct", "httpx"])
+def test_it_shows_who_waits_and_what_is_out_of_reach(
+    start_relay: StartRelay, upstream: FakeUpstream, transport: str
+) -> None:
+    gate = Gate()
+    upstream.answer(Script(gate=gate, body=transcripts.chat_body("ok")))
+    narrow = {"base_url": upstream.url, "max_parallel": 1, "transport": transport}
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        gone = {"base_url": f"http://127.0.0.1:{closed.getsockname()[1]}/v1", "kind": "anthropic"}
+        relay = start_relay(
+            admin_key="ak-1",
+            local="echo",
+            retries=0,
+            upstreams=[{"name": "narrow", **narrow}, {"name": "gone", **gone}],
+            models=[
+                {"id": "m", "targets": [{"upstream": "narrow"}]},
+                {"id": "n", "targets": [{"upstream": "gone"}]},
+            ],
+        )
+
+        def shown() -> list[dict[str, Any]]:
+            answer = relay.http.get("/admin/upstreams", headers=ADMIN)
+            return cast(list[dict[str, Any]], answer.json())
+
+        with ThreadPoolExecutor(3) as callers:
+            answers = [callers.submit(relay.ask) for _ in range(3)]
+            until(lambda: shown()[0]["waiting"] == 2)
+            assert (shown()[0]["in_flight"], shown()[0]["max_parallel"]) == (3, 1)
+            gate.open()
+            assert [answer.result().status_code for answer in answers] == [200] * 3
+        assert relay.ask(model="n").status_code == 502
+        narrow, gone = shown()
+    assert (narrow["waiting"], narrow["reach"]) == (0, "reachable")
+    assert (gone["waiting"], gone["reach"]) == (0, "unreachable")
 
 
 def test_it_is_for_the_operator_alone(start_relay: StartRelay, upstream: FakeUpstream) -> None:
