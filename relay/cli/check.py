@@ -2,7 +2,8 @@
 
 settings    read as `relay serve` reads them
 door        where it would listen, and for whom
-upstream    asked for its models, once with each of its keys
+mode        which side answers, and what moves that
+upstream    asked for its models, once with each of its keys; then what is set of it
 model       where its calls go, and what about that was hardly meant
 local       looked for, its head read, not loaded; only when something is answered by it
 ledger      where usage is kept: reached, not changed
@@ -20,7 +21,8 @@ from relay.books import ledger_of, store_of
 from relay.cli import routes
 from relay.cli.endpoint import NoModelList, explain, list_models
 from relay.cli.finding import Finding, print_findings
-from relay.cli.outline import admission, needs_local
+from relay.cli.outline import admission, course, needs_local
+from relay.cli.upstreams import of_upstreams
 from relay.errors import (
     BackendError,
     ConnectTimeout,
@@ -77,6 +79,7 @@ def run(flags: dict[str, Any], config: str | None) -> None:
         findings = [
             *_read(settings),
             *(one.finding for one in reached),
+            *of_upstreams(settings),
             *routes.of_models(settings, _lists(reached)),
         ]
     print_findings(findings)
@@ -86,6 +89,7 @@ def run(flags: dict[str, Any], config: str | None) -> None:
 
 def _read(settings: Settings) -> Iterator[Finding]:
     yield Finding("door", f"{settings.address}/v1", "ok", f"for {admission(settings)}")
+    yield Finding("mode", settings.mode, "ok", course(settings))
     yield _ledger(settings)
     yield from _local(settings)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from relay.cli.admin import JSON, explain_admin, open_admin
@@ -30,12 +31,27 @@ async def _show(backend: Backend, url: str, mode: str | None, *, as_json: bool) 
         say(json.dumps(state, indent=2) + "\n")
     else:
         say(f"mode {state['mode']}, serving {state['serving']}\n")
+        if mode is None and (course := _course(state)):
+            say(f"{course}\n")
     if state.get("kept") is False:
         note(
             "relay: the mode could not be kept: other workers do not follow, and it ends with a "
             "restart (see the relay's log)",
             style="yellow",
         )
+
+
+def _course(state: dict[str, Any]) -> str:
+    """How it came to that, once there was a move; an older relay tells less, and then nothing."""
+    moves, since, reach = state.get("moves"), state.get("since"), state.get("upstreams")
+    if not (isinstance(moves, dict) and isinstance(since, int) and any(moves.values())):
+        return ""
+    told = [f"  since {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S} UTC"]
+    told.append("moves: " + ", ".join(f"{count} to {side}" for side, count in moves.items()))
+    if isinstance(reach, dict):
+        gone = [name for name, found in reach.items() if found == "unreachable"]
+        told += [f"out of reach: {', '.join(gone)}"] if gone else []
+    return "; ".join(told)
 
 
 async def _ask(backend: Backend, mode: str | None) -> dict[str, Any]:

@@ -36,3 +36,16 @@ def needs_local(settings: Settings) -> bool:
         or steps_in(settings)
         or any(target.local for model in settings.models for target in model.all_targets())
     )
+
+
+def course(settings: Settings) -> str:
+    """From where calls are answered in that mode, and what moves that."""
+    if serves_locally(settings):
+        return "answers come from the local model"
+    if not steps_in(settings):
+        return "answers come from the upstreams"
+    offline = settings.offline
+    return (
+        f"upstreams; the local model while none is within reach: probed every {offline.probe_s:g} "
+        f"s, back after {offline.return_after_s:g} s"
+    )

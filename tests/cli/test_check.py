@@ -81,6 +81,47 @@ def test_each_key_of_a_pool_is_tried(relay: Program, fake: FakeUpstream, tmp_pat
     assert "canary" not in shown.stdout + shown.stderr
 
 
+def test_the_mode_and_what_is_set_of_an_upstream_are_shown(
+    relay: Program, fake: FakeUpstream, tmp_path: Path
+) -> None:
+    (tmp_path / "relay.toml").write_text(
+        f"""
+        local = "echo"
+        offline = {{ probe_s = 1 }}
+
+        [[upstreams]]
+        name = "eu"
+        base_url = "{fake.url}"
+        api_keys = ["sk-canary"]
+        max_parallel = 20
+        max_queued = 0
+        probe_s = 5
+        timeouts = {{ connect_s = 2 }}
+        breaker = {{ failures = 3 }}
+        headers = {{ x-team = "canary" }}
+        http2 = true
+
+        [[upstreams]]
+        name = "us"
+        base_url = "{fake.url}"
+        """
+    )
+
+    shown = relay("check")
+
+    found = rows(shown.stdout)
+    assert found["mode"] == (
+        "auto ok upstreams; the local model while none is within reach: probed every 1 s, back "
+        "after 3 s"
+    )
+    assert found["eu,"] == (
+        "as set ok 20 at once; 0 wait; probed every 5 s; connect_s 2; failures 3; headers x-team; "
+        "HTTP/2"
+    )
+    assert "us, as set" not in shown.stdout
+    assert "canary" not in shown.stdout + shown.stderr
+
+
 @pytest.mark.parametrize("accepted", [True, False])
 def test_a_token_in_a_file_is_a_key_too(
     relay: Program, fake: FakeUpstream, tmp_path: Path, accepted: bool

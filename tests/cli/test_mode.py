@@ -1,6 +1,7 @@
 """`relay mode`, against relays that run."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,25 @@ def test_the_mode_is_changed(relay: Program, running: RunningRelay) -> None:
     assert (changed.returncode, changed.stdout) == (0, "mode local, serving local\n")
     assert changed.stderr == ""
     assert json.loads(shown.stdout)["moves"] == {"remote": 0, "local": 1}
+
+
+def test_the_moves_are_shown_and_who_is_out_of_reach(
+    relay: Program, start_relay: StartRelay, tmp_path: Path
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        running = start_relay(
+            upstream_url=f"http://127.0.0.1:{closed.getsockname()[1]}/v1",
+            local="echo",
+            admin_key=KEY,
+            state_file=tmp_path / "state.json",
+        )
+        assert running.ask().headers["x-relay-upstream"] == "local"
+        shown = relay("mode", "--url", running.root, "--admin-key", KEY)
+    mode, course = shown.stdout.splitlines()
+    assert mode == "mode auto, serving local"
+    assert course.startswith("  since 20")
+    assert course.endswith(" UTC; moves: 0 to remote, 1 to local; out of reach: upstream")
 
 
 def test_a_mode_that_is_not_kept_is_said(
