@@ -139,7 +139,7 @@ class Course:
             return False
         if not self.router.answers_locally(self.call.path):
             return False
-        self.left = deque(self.router.local_route().targets)
+        self.left = deque(self.router.route(self.call).targets)
         return self._next()
 
     def _next(self) -> bool:

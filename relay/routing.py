@@ -210,12 +210,14 @@ class Router:
         return (self._unnamed.get(self.serving) or self._open_unnamed()).targets[0]
 
     def local_route(self, model: ModelSettings | None = None) -> Route:
-        """The way to the local model.
+        """The way to the local model, by the name that the first local target of `model` has.
 
         Raises:
             NoUpstream: there is none.
         """
-        return Route((self._target(TargetSettings(local=True), model),))
+        named = () if model is None else model.all_targets()
+        target = next((one for one in named if one.local), TargetSettings(local=True))
+        return Route((self._target(target, model),))
 
     def _open_unnamed(self) -> Route:
         name = LOCAL if self.serving == LOCAL else next(iter(self.upstreams), LOCAL)

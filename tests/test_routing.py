@@ -50,6 +50,25 @@ def test_the_mode_decides_when_no_models_are_named(
     assert not of.named
 
 
+def test_a_model_goes_to_the_local_one_that_it_names_itself() -> None:
+    of = router(
+        mode="local",
+        models=[
+            {
+                "id": "named",
+                "targets": [{"upstream": "a", "model": "far"}],
+                "fallback": [{"upstream": "b"}, {"local": True, "model": "near"}],
+                "history": "passthrough",
+            },
+            {"id": "unnamed", "targets": [{"upstream": "a", "model": "far"}]},
+        ],
+    )
+    [named] = of.candidates(Call(path="chat/completions", model="named"))
+    assert (named.name, named.model, named.history) == (LOCAL, "near", "passthrough")
+    [unnamed] = of.candidates(Call(path="chat/completions", model="unnamed"))
+    assert (unnamed.name, unnamed.model) == (LOCAL, None)
+
+
 def test_an_exact_name_beats_a_pattern_and_a_long_pattern_a_short_one() -> None:
     of = router(
         models=[

@@ -203,6 +203,29 @@ def test_one_upstream_within_reach_is_enough(
     assert serving(relay) == "remote"
 
 
+def test_a_model_names_the_local_one_that_stands_in_for_it(
+    start_relay: StartRelay, network: Network
+) -> None:
+    relay = start_relay(
+        upstream_url=network.url,
+        local_models=[{"id": "small", "backend": "echo"}, {"id": "large", "backend": "echo"}],
+        models=[
+            {
+                "id": "m",
+                "targets": [{"upstream": "upstream"}],
+                "fallback": [{"local": True, "model": "large"}],
+            },
+            {"id": "n", "targets": [{"upstream": "upstream"}]},
+        ],
+        local_map={"n": "small"},
+        offline=OFFLINE,
+    )
+    network.refuse()
+    moved = [relay.ask(), relay.ask(), relay.ask(model="n")]  # on its way, then at once
+    assert [one.headers["x-relay-upstream"] for one in moved] == ["local"] * 3
+    assert [one.json()["model"] for one in moved] == ["large", "large", "n"]
+
+
 def test_a_local_model_that_nobody_chose_does_not_step_in(
     start_relay: StartRelay, network: Network
 ) -> None:
