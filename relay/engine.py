@@ -134,7 +134,10 @@ class Engine:
     async def _share(self, route: Route, call: Call, trail: Trail) -> Completion:
         """One upstream call for all that ask the same at the same time, with the same key."""
 
-        key = (call.identity, call.path, call.body)
+        # Whoever has less time must not wait for those who have more.
+        timeouts = frozenset((call.timeouts or {}).items())
+        features = tuple(pair for pair in call.headers if pair[0].endswith(b"-beta"))
+        key = (call.identity, call.method, call.path, call.body, timeouts, features)
 
         async def fly() -> tuple[Completion | RelayError, Trail]:
             shared = self._aboard[key] = Trail()

@@ -182,6 +182,42 @@ def test_other_words_streams_and_other_keys_do_not_share(
     assert len(upstream.requests) == 4
 
 
+def test_a_call_with_less_time_does_not_wait_for_one_with_more(
+    start_relay: StartRelay, upstream: FakeUpstream
+) -> None:
+    gate = Gate()
+    upstream.answer(Script(body=transcripts.chat_body("x"), gate=gate))
+    relay = single(start_relay, upstream)
+
+    async def both() -> tuple[int, int]:
+        patient = asyncio.create_task(ask_all(relay, [chat()]))
+        await asyncio.to_thread(upstream.wait_for, lambda: upstream.requests)
+        hasty = {"x-relay-timeouts": "first_byte_s=0.05"}
+        [late] = await ask_all(relay, [chat()], **hasty)
+        gate.open()
+        [answered] = await patient
+        return late.status_code, answered.status_code
+
+    assert asyncio.run(both()) == (504, 200)
+
+
+def test_another_feature_is_another_call(start_relay: StartRelay, upstream: FakeUpstream) -> None:
+    upstream.answer(Script(body=transcripts.chat_body("x"), delay_head_s=0.3))
+    relay = single(start_relay, upstream)
+
+    async def everyone() -> None:
+        features = [
+            {},
+            {"openai-beta": "a"},
+            {"openai-beta": "b"},
+            {"x-stainless-retry-count": "1"},
+        ]
+        await asyncio.gather(*(ask_all(relay, [chat()], **one) for one in features))
+
+    asyncio.run(everyone())
+    assert len(upstream.requests) == 3
+
+
 def test_a_shared_failure_is_everyones(start_relay: StartRelay, upstream: FakeUpstream) -> None:
     upstream.answer(Script(status=400, body=b'{"error":{"code":"no"}}', delay_head_s=0.3))
     replies = asyncio.run(ask_all(single(start_relay, upstream), [chat()] * 5))
