@@ -180,8 +180,9 @@ class Built:
 
     def _move(self, serving: Side) -> None:
         self.router.serving = serving
-        for upstream in self._upstreams.values():
+        for name, upstream in self._upstreams.items():
             upstream.drop_idle()  # whatever the network lost, it told nobody
+            self.router.health[name].try_again()  # nor was it the upstream that failed
         if serving == LOCAL and self.backends.standby is not None:
             self.backends.standby.load()
 

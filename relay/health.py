@@ -115,6 +115,11 @@ class Health:
         """Leave it alone for so long: it asked for that."""
         self._open(max(seconds, self.opens_in_s))
 
+    def try_again(self) -> None:
+        """What it was left alone for may be over: one call may try at once."""
+        if self._open_until is not None:
+            self._open_until = min(self._open_until, self.now())
+
     def end(self, trial: int) -> None:
         """The call is over, however it went; when it was the trial, another may follow."""
         self.in_flight -= 1

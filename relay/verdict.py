@@ -1,12 +1,13 @@
 """What a failure says of its target's health: one table, for calls and for probes.
 
-another key may be tried; no room on our side    nothing
+another key may be tried; no room on our side;
+the network is away                              nothing
 busy (429, 503, 529)                             a rest, as long as its `retry-after`
 500 and above; no answer, or a broken one        a failure
 any other status                                 a success: the request was at fault
 """
 
-from relay.errors import BackendError, UpstreamStatus
+from relay.errors import BackendError, UpstreamStatus, WentOffline
 from relay.health import Health
 from relay.upstream.headers import retry_after_s
 
@@ -22,7 +23,7 @@ LONGEST_REST_S = 60.0
 
 def judge(health: Health, failure: BackendError) -> None:
     """Tell a target's health what a failure says of it."""
-    if failure.another_key or failure.code == "overloaded":
+    if failure.another_key or failure.code == "overloaded" or isinstance(failure, WentOffline):
         return
     if not isinstance(failure, UpstreamStatus):
         health.failed(failure.message)

@@ -63,6 +63,17 @@ def test_half_open_lets_one_call_try_and_its_end_decides(clock: Clock) -> None:
     assert (target.state, target.admits) == ("closed", True)
 
 
+def test_an_open_one_may_be_tried_before_its_time_by_one_call(clock: Clock) -> None:
+    target = health(clock, calls=100)
+    target.try_again()
+    assert target.state == "closed"
+    fail(target, 3)
+    target.try_again()
+    assert (target.state, target.admits) == ("half-open", True)
+    target.begin()
+    assert not target.admits
+
+
 def test_a_trying_call_that_is_given_up_lets_another_one_try(clock: Clock) -> None:
     target = health(clock, calls=100)
     fail(target, 3)

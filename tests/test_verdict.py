@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.errors import Overloaded, UpstreamAuth, UpstreamStatus
+from relay.errors import Overloaded, UpstreamAuth, UpstreamStatus, WentOffline
 from relay.health import Health
 from relay.settings import BreakerSettings
 from relay.verdict import LONGEST_REST_S, REST_S, judge
@@ -47,6 +47,7 @@ def test_one_keys_fault_is_not_the_targets() -> None:
 def test_no_room_on_our_side_says_nothing_of_it() -> None:
     one = target()
     judge(one, Overloaded("full"))
+    judge(one, WentOffline("the network is away"))
     assert (one.state, one.failures) == ("closed", 0)
 
 

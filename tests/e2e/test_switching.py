@@ -87,6 +87,30 @@ def test_a_connection_that_the_network_forgot_is_not_used_when_it_is_back(
 
 
 @pytest.mark.parametrize("fault", ["drop", "refuse"])
+def test_a_breaker_that_the_network_opened_does_not_outlast_it(
+    start_relay: StartRelay, network: Network, fault: str
+) -> None:
+    relay = start_relay(
+        upstreams=[
+            {
+                "name": "upstream",
+                "base_url": network.url,
+                "breaker": {"failures": 1, "open_s": 600},
+            }
+        ],
+        models=[{"id": "m", "targets": [{"upstream": "upstream"}], "fallback": [{"local": True}]}],
+        local="echo",
+        offline=OFFLINE,
+    )
+    getattr(network, fault)()
+    assert answered_by(relay) == "local"
+    until_serving(relay, "local")
+    network.restore()
+    until_serving(relay, "remote")
+    assert [answered_by(relay), answered_by(relay)] == ["upstream", "upstream"]
+
+
+@pytest.mark.parametrize("fault", ["drop", "refuse"])
 def test_calls_that_wait_for_their_first_byte_are_answered_locally(
     relay: RunningRelay, network: Network, upstream: FakeUpstream, fault: str
 ) -> None:
