@@ -24,7 +24,7 @@ from time import perf_counter
 import orjson
 from tenacity import RetryCallState, wait_exponential_jitter
 
-from relay.errors import BackendError, NothingSent, UpstreamStatus
+from relay.errors import BackendError, NothingSent, PromptTooLong, UpstreamStatus
 from relay.routing import LOCAL, Route, Router, Target
 from relay.types import Call
 from relay.upstream.headers import retry_after_s
@@ -98,6 +98,8 @@ class Course:
             self._keys_tried += 1
             self._wait_s = 0.0
             return True
+        if isinstance(failure, PromptTooLong):
+            return self._with_more_room()
         if not isinstance(failure, UpstreamStatus) and self._moves_local():
             return True
         if isinstance(failure, NothingSent):
@@ -111,9 +113,12 @@ class Course:
         if failure.status in BUSY:
             return self._next() or self._after_rest(failure)
         if self._context and is_too_long(failure):
-            self.left, self._context = deque(self._context), ()
-            return self._next()
+            return self._with_more_room()
         return (failure.status >= 500 or failure.status == 408) and self._next()
+
+    def _with_more_room(self) -> bool:
+        self.left, self._context = deque(self._context), ()
+        return self._next()
 
     def _retries(self) -> int:
         return self.retries if self.route.retries is None else self.route.retries

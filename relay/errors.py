@@ -27,6 +27,7 @@
         ├── UpstreamProtocol      502                            upstream_protocol
         ├── UpstreamTimeout       504                            upstream_timeout
         │   └── ConnectTimeout    504                            upstream_timeout (unsent)
+        ├── PromptTooLong         400     (an InvalidRequest, too) context_length_exceeded
         ├── UpstreamStatus        its own status, headers and body: passed through
         ├── NoUpstream            503                            no_upstream_available
         └── Overloaded            503                            overloaded
@@ -274,6 +275,15 @@ class UpstreamStatus(BackendError):
     def envelope(self) -> bytes:
         """The upstream's own body, byte for byte."""
         return self.body
+
+
+class PromptTooLong(InvalidRequest, BackendError):
+    """The local model has no room for the prompt; another one may have. An upstream's own error
+    that says so is an `UpstreamStatus`."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "context_length_exceeded"
 
 
 class NoUpstream(BackendError):

@@ -4,10 +4,10 @@ another key may be tried; no room on our side;
 the network is away                              nothing
 busy (429, 503, 529)                             a rest, as long as its `retry-after`
 500 and above; no answer, or a broken one        a failure
-any other status                                 a success: the request was at fault
+any other status; a prompt that is too long      a success: the request was at fault
 """
 
-from relay.errors import BackendError, UpstreamStatus, WentOffline
+from relay.errors import BackendError, PromptTooLong, UpstreamStatus, WentOffline
 from relay.health import Health
 from relay.upstream.headers import retry_after_s
 
@@ -25,7 +25,9 @@ def judge(health: Health, failure: BackendError) -> None:
     """Tell a target's health what a failure says of it."""
     if failure.another_key or failure.code == "overloaded" or isinstance(failure, WentOffline):
         return
-    if not isinstance(failure, UpstreamStatus):
+    if isinstance(failure, PromptTooLong):
+        health.succeeded()
+    elif not isinstance(failure, UpstreamStatus):
         health.failed(failure.message)
     elif failure.status in BUSY:
         wait_s = retry_after_s(failure.headers)

@@ -9,6 +9,7 @@ from relay.errors import BackendError, NothingSent, RelayError, UpstreamStatus
 
 TABLE = [
     (errors.InvalidRequest, 400, "invalid_request_error", None),
+    (errors.PromptTooLong, 400, "invalid_request_error", "context_length_exceeded"),
     (errors.InvalidApiKey, 401, "authentication_error", "invalid_api_key"),
     (errors.NotPermitted, 403, "permission_error", "not_permitted"),
     (errors.OriginNotAllowed, 403, "permission_error", "origin_not_allowed"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.errors import Overloaded, UpstreamAuth, UpstreamStatus, WentOffline
+from relay.errors import Overloaded, PromptTooLong, UpstreamAuth, UpstreamStatus, WentOffline
 from relay.health import Health
 from relay.settings import BreakerSettings
 from relay.verdict import LONGEST_REST_S, REST_S, judge
@@ -48,6 +48,12 @@ def test_no_room_on_our_side_says_nothing_of_it() -> None:
     one = target()
     judge(one, Overloaded("full"))
     judge(one, WentOffline("the network is away"))
+    assert (one.state, one.failures) == ("closed", 0)
+
+
+def test_a_prompt_that_is_too_long_says_that_it_works() -> None:
+    one = target()
+    judge(one, PromptTooLong("too long"))
     assert (one.state, one.failures) == ("closed", 0)
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from relay import history
-from relay.errors import InvalidRequest
+from relay.errors import InvalidRequest, PromptTooLong
 from relay.local.answering import Answering
 from relay.local.chunks import (
     ChatForm,
@@ -159,11 +159,10 @@ class HfBackend(Answering):
         """The most tokens of one answer."""
         left = self._context - asked
         if left < 1:
-            raise InvalidRequest(
+            raise PromptTooLong(
                 f"The prompt has {asked} tokens, and the context of the model is "
                 f"{self._context} tokens: nothing is left for an answer.",
                 param="messages",
-                code="context_length_exceeded",
             )
         limits = [left, request.max_tokens, request.max_completion_tokens]
         if request.max_length is not None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from relay.errors import BackendError, InvalidRequest, RelayError
+from relay.errors import BackendError, InvalidRequest, PromptTooLong, RelayError
 from relay.local.chunks import Part, StreamChoice, content, ending, opening, tool_calls
 from relay.local.llama_request import Ask
 from relay.local.llama_tools import OPENING
@@ -169,13 +169,12 @@ def refusal(error: dict[str, Any], *, param: str = "messages") -> RelayError:
     )
 
 
-def too_long(tokens: int | None, room: int | None, *, param: str) -> InvalidRequest:
+def too_long(tokens: int | None, room: int | None, *, param: str) -> PromptTooLong:
     """What is told of a prompt that the context cannot hold."""
     what = {"messages": "conversation", "input": "text"}.get(param, param)
-    return InvalidRequest(
+    return PromptTooLong(
         f"The {what} has {tokens} tokens, but the local model's context holds {room}: shorten it.",
         param=param,
-        code="context_length_exceeded",
     )
 
 

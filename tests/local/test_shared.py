@@ -18,6 +18,7 @@ from relay.errors import (
     InvalidRequest,
     NoUpstream,
     Overloaded,
+    PromptTooLong,
     UpstreamStatus,
 )
 from relay.local import LocalBackend, Prompt
@@ -145,7 +146,8 @@ async def test_it_tells_its_name_models_and_state_and_what_changes(path: Path) -
 @pytest.mark.parametrize(
     "failure",
     [
-        InvalidRequest("too long", param="messages", code="context_length_exceeded"),
+        InvalidRequest("no such thing", param="messages"),
+        PromptTooLong("too long", param="messages"),
         Overloaded("full", headers=[(b"retry-after", b"5")]),
         BackendError("it failed", code="local_model_failed"),
         UpstreamStatus(429, headers=[(b"retry-after", b"1")], body=b"its own"),
