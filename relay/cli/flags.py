@@ -296,7 +296,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             " relay.redactors, or package.module:attribute",
         ),
         Flag("redis_url", "", "shared counters for many replicas"),
-        Flag("redis_timeout_s", "0.25", "longest that a call waits for Redis, seconds"),
+        Flag("redis_timeout_s", "1", "longest that a call waits for Redis, seconds"),
         Flag(
             "log_level",
             "info",

@@ -242,7 +242,7 @@ class Settings(Section):
         None, repr=False, description="shared counters for many replicas"
     )
     redis_timeout_s: Seconds = Field(
-        0.25, description="longest that a call waits for Redis, seconds"
+        1.0, description="longest that a call waits for Redis, seconds"
     )
     limits_without_redis: Literal["open", "closed"] = Field(
         "open",

@@ -22,7 +22,6 @@ ANSWER = Script(body=transcripts.chat_body("x"), headers=[(b"content-type", b"ap
 SETTINGS: dict[str, Any] = {
     "database_url": "none",
     "log_level": "warning",
-    "redis_timeout_s": 5,
 }
 
 

@@ -89,7 +89,7 @@ def pair(
     settle(prepare(url))
     with FakeUpstream.in_thread() as upstream:
         upstream.answer(ANSWER)
-        settings = shared(upstream, shared_redis, url) | {"redis_timeout_s": 5}
+        settings = shared(upstream, shared_redis, url)
         folder = tmp_path_factory.mktemp("pair")
         with replicas(folder, {}, count=2, **settings) as running:
             roots = [root for _, root in running]

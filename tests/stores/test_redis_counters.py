@@ -1,6 +1,7 @@
 """What only Redis does: leases that end, being away and coming back, losing what it knew."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -228,6 +229,20 @@ async def test_a_call_waits_for_redis_no_longer_than_it_may(redis_server: RedisS
         await until_up(counters, True)
         # What Redis did for those who had given up was undone.
         assert await passes(counters, call, times=200) == 99
+
+
+async def test_a_loop_that_comes_round_late_does_not_take_redis_for_away(
+    redis_server: RedisServer,
+) -> None:
+    call = ask(holder(parallel=2))
+    async with replica(redis_server, timeout_s=0.4) as counters:
+        assert await passes(counters, call) == 1
+        redis_server.hold()
+        asking = asyncio.create_task(reserve(counters, call))
+        await asyncio.sleep(0.02)  # it is on its way
+        redis_server.go_on()
+        time.sleep(1)  # the loop is busy, and the answer waits for it
+        assert isinstance(await asking, Granted)
 
 
 async def test_data_that_is_lost_is_asked_of_the_ledger_again(redis_server: RedisServer) -> None:

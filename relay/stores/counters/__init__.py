@@ -11,6 +11,7 @@ was granted is settled once, and settling never waits.
     values.py    what is asked and answered      calendar.py   when a budget's window begins
     account.py   the counts of one holder        window.py     what was used in the last minute
     journal.py   money that is in no ledger yet, on the disk
+    link.py      one connection to Redis         patience.py   how long an answer may take
 """
 
 from collections.abc import Awaitable, Mapping, Sequence

@@ -17,6 +17,8 @@ from hiredis import pack_command
 from redis.asyncio import Connection, ConnectionPool
 from redis.exceptions import ClusterDownError, NoScriptError, RedisError, ResponseError
 
+from relay.stores.counters.patience import Patience
+
 PORT = 6379
 """Where a URL names none."""
 
@@ -167,7 +169,7 @@ class RedisLink:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                async with asyncio.timeout(self._batch_s):
+                async with Patience(self._batch_s):
                     self._connection = await self._connect()
             except FAILURES as exc:
                 await self._fall(exc)
@@ -203,7 +205,7 @@ class RedisLink:
             batch = [self._unsent.popleft() for _ in range(min(MAX_BATCH, len(self._unsent)))]
             batch = [one for one in batch if one.answer is None or not one.answer.done()]
             try:
-                async with asyncio.timeout(self._batch_s):
+                async with Patience(self._batch_s):
                     answers = await self._exchange(connection, batch)
             except FAILURES as exc:
                 self._undo(batch)
