@@ -27,11 +27,13 @@ ROOT = "relay"
 
 _SECRETS = re.compile(
     r"""(?ix)
-    (?: (?<=bearer\s) | (?<=api-key:\s) | (?<=api_key=) | (?<=key\.) ) [^\s"',;]+
+    (?: (?<=bearer\s) | (?<=api-key:\s) | (?<=api_key=)
+      | (?<=key\.) (?! (?: create | update | rotate | revoke ) (?: [\s"',;] | $ ) ) ) [^\s"',;]+
     | \b (?: sk | rk | ek | pk ) - [A-Za-z0-9_-]{8,} (?: \.[A-Za-z0-9_-]+ )?
     | \b eyJ [A-Za-z0-9_-]{8,} (?: \.[A-Za-z0-9_-]+ )*
     """
 )
+"""`key.KEY` is a subprotocol of sockets; acts of the admin API, as `key.create`, look like it."""
 
 
 def redact(text: str) -> str:

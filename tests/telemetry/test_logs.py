@@ -107,6 +107,11 @@ def test_keys_never_reach_a_line(form: str, text: str, capsys: pytest.CaptureFix
     assert "[redacted]" in written
 
 
+def test_what_was_done_to_a_key_is_no_key() -> None:
+    assert logs.redact("act=key.create subject=key_1") == "act=key.create subject=key_1"
+    assert logs.redact("relay, key.created") == "relay, key.[redacted]"
+
+
 def test_a_refused_key_is_an_error_that_names_it_without_showing_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -9,6 +9,8 @@ import httpx
 import pytest
 from running import RunningRelay, StartRelay
 
+from relay.telemetry.logs import redact
+
 KEY = "ak-admin-0123456789"
 ADMIN = {"authorization": f"Bearer {KEY}"}
 
@@ -248,6 +250,7 @@ def test_every_act_is_noted_and_none_of_it_holds_a_key(
         ("mode.set", "local"),
         ("reload", "configuration"),
     ]
+    assert [redact(act["act"]) for act in acts] == [act["act"] for act in acts], "in the log, too"
     created = acts[-1]
     assert created["source"] == "127.0.0.1"
     assert created["detail"]["by"].startswith("admin-")
