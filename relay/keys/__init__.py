@@ -9,6 +9,7 @@ keyring.py         finds whose key a request has
 virtual.py         the keys of the database, in memory
 client_secrets.py  short-lived tokens that a browser may hold
 changes.py         what an operator does to those of the database
+spending.py        what they have spent of their budgets
 issuers.py         tokens of identity providers (oidc.py, jwks.py, claims.py)
 """
 
@@ -19,6 +20,7 @@ from relay.keys.entry import configured_entries, configured_teams, limits_of, us
 from relay.keys.issuers import FetchKeys, Issuers, open_issuers
 from relay.keys.keyring import Keyring, Peer
 from relay.keys.models import allows, check_model, naming
+from relay.keys.spending import Spending
 from relay.keys.virtual import VirtualKeys
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Issuers",
     "Keyring",
     "Peer",
+    "Spending",
     "VirtualKeys",
     "Wish",
     "allows",

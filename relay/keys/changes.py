@@ -6,7 +6,7 @@ change made anew on that: so nothing is lost, and a key that was revoked is neve
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from time import time
@@ -14,8 +14,9 @@ from typing import Any
 
 from relay.errors import Conflict, InvalidRequest, RouteNotFound
 from relay.keys.credential import PREFIX_CHARACTERS, digest, new_id, new_key
+from relay.keys.spending import Spending, spending
 from relay.keys.virtual import VirtualKeys
-from relay.stores import KeyRecord, Superseded, TeamRecord
+from relay.stores import KeyRecord, StoreUnavailable, Superseded, TeamRecord
 
 MOST_TRIES = 20
 """How often a change is made anew; each time another one of the same record has succeeded."""
@@ -48,6 +49,16 @@ class Changes:
             if key.id == key_id:
                 return key
         raise RouteNotFound(f"There is no key '{key_id}'.", param="id")
+
+    async def spending(self, records: Iterable[KeyRecord | TeamRecord]) -> dict[str, Spending]:
+        """What those with budgets have spent, by their ids; of nobody while that cannot be read.
+
+        So whoever has made a key is told of it in any case.
+        """
+        try:
+            return await spending(self._store, records)
+        except StoreUnavailable:
+            return {}
 
     async def create_key(self, fields: dict[str, Any]) -> tuple[KeyRecord, str]:
         """A new key, and what it is called by: nobody will ever see that again.

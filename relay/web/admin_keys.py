@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
 from relay.errors import InvalidRequest
-from relay.keys import Changes, limits_of, usd
+from relay.keys import Changes, Spending, limits_of, usd
 from relay.schema import ErrorResponse
 from relay.settings import Metadata, Moment, PolicySettings, Window
 from relay.stores import KeyRecord
@@ -78,6 +78,10 @@ class KeyState(BaseModel):
     parallel: int | None
     budget_usd: float | None
     budget_window: Window
+    spent_usd: float | None
+    """In the window that runs, as the ledger knows; null without a budget or a ledger just now."""
+    budget_resets_at: float | None
+    """When the next window begins; null where there is none."""
     expires_at: float | None
     origins: list[str] | None
     networks: list[str] | None
@@ -111,25 +115,29 @@ def keys_router(changes: Changes, acts: Acts) -> APIRouter:
         responses={404: {"model": ErrorResponse}, 503: {"model": ErrorResponse}},
     )
 
+    async def state(key: KeyRecord) -> dict[str, Any]:
+        return _shown(key, (await changes.spending([key])).get(key.id))
+
     @router.post("", summary="Make a key", status_code=201, response_model=MadeKey)
     async def create(request: Request) -> JSONResponse:
         """The answer is the only one that shows the key."""
         wanted = await acts.read(request, NewKey)
         record, key = await changes.create_key(_fields(wanted))
         await acts.note(request, "key.create", record.id, _told(wanted))
-        return JSONResponse({**_shown(record), "key": key}, 201)
+        return JSONResponse({**await state(record), "key": key}, 201)
 
     @router.get("", summary="List the keys", response_model=KeyList)
     async def list_keys(revoked: bool = False) -> JSONResponse:
         """Those that may still be used, or with `revoked` all that were ever made."""
-        keys = await changes.keys()
-        shown = [_shown(key) for key in keys if revoked or key.revoked_at is None]
+        keys = [key for key in await changes.keys() if revoked or key.revoked_at is None]
+        spent = await changes.spending(keys)
+        shown = [_shown(key, spent.get(key.id)) for key in keys]
         return JSONResponse({"object": "list", "data": shown})
 
     @router.get("/{key_id}", summary="Show a key", response_model=KeyState)
     async def show(key_id: str) -> JSONResponse:
         """Everything but the key itself."""
-        return JSONResponse(_shown(await changes.key(key_id)))
+        return JSONResponse(await state(await changes.key(key_id)))
 
     @router.patch("/{key_id}", summary="Change a key", response_model=KeyState)
     async def change(request: Request, key_id: str) -> JSONResponse:
@@ -139,14 +147,14 @@ def keys_router(changes: Changes, acts: Acts) -> APIRouter:
             raise InvalidRequest("A key has a name.", param="name")
         record = await changes.change_key(key_id, lambda key: _changed(key.limits, wanted))
         await acts.note(request, "key.update", record.id, _told(wanted))
-        return JSONResponse(_shown(record))
+        return JSONResponse(await state(record))
 
     @router.delete("/{key_id}", summary="Revoke a key", response_model=KeyState)
     async def revoke(request: Request, key_id: str) -> JSONResponse:
         """It ends here at once, and everywhere as soon as the keys are read again (2 s)."""
         record = await changes.revoke_key(key_id)
         await acts.note(request, "key.revoke", record.id, {"name": record.name})
-        return JSONResponse(_shown(record))
+        return JSONResponse(await state(record))
 
     @router.post("/{key_id}/rotate", summary="Replace a key", response_model=MadeKey)
     async def rotate(request: Request, key_id: str) -> JSONResponse:
@@ -154,7 +162,7 @@ def keys_router(changes: Changes, acts: Acts) -> APIRouter:
         rotation = await acts.read(request, Rotation)
         record, key = await changes.rotate_key(key_id, grace_s=rotation.grace_s)
         await acts.note(request, "key.rotate", record.id, {"grace_s": rotation.grace_s})
-        return JSONResponse({**_shown(record), "key": key})
+        return JSONResponse({**await state(record), "key": key})
 
     return router
 
@@ -169,14 +177,16 @@ def changed_limits(limits: Limits, wanted: BaseModel) -> Limits:
     return limits_of(PolicySettings.model_validate(values))
 
 
-def shown_limits(limits: Limits) -> dict[str, Any]:
-    """Limits as they are shown."""
+def shown_limits(limits: Limits, spent: Spending | None) -> dict[str, Any]:
+    """Limits as they are shown, and what was used of the budget."""
     return {
         "rpm": limits.rpm,
         "tpm": limits.tpm,
         "parallel": limits.parallel,
         "budget_usd": usd(limits.budget_nano),
         "budget_window": limits.budget_window,
+        "spent_usd": None if spent is None else usd(spent.nano),
+        "budget_resets_at": None if spent is None else spent.resets_at,
     }
 
 
@@ -219,7 +229,7 @@ def _told(wanted: BaseModel) -> dict[str, Any]:
     return wanted.model_dump(mode="json", exclude_unset=True)
 
 
-def _shown(key: KeyRecord) -> dict[str, Any]:
+def _shown(key: KeyRecord, spent: Spending | None) -> dict[str, Any]:
     status = "active"
     if key.revoked_at is not None:
         status = "revoked"
@@ -233,7 +243,7 @@ def _shown(key: KeyRecord) -> dict[str, Any]:
         "status": status,
         "created_at": key.created_at,
         "models": key.models,
-        **shown_limits(key.limits),
+        **shown_limits(key.limits, spent),
         "expires_at": key.expires_at,
         "origins": key.origins,
         "networks": key.networks,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
 from relay.errors import InvalidRequest
-from relay.keys import Changes, limits_of
+from relay.keys import Changes, Spending, limits_of
 from relay.schema import ErrorResponse
 from relay.settings import LimitSettings, Metadata, Models, Window
 from relay.stores import Audit, Store, TeamRecord
@@ -53,6 +53,8 @@ class TeamState(BaseModel):
     parallel: int | None
     budget_usd: float | None
     budget_window: Window
+    spent_usd: float | None
+    budget_resets_at: float | None
     metadata: Metadata
 
 
@@ -88,6 +90,9 @@ def teams_router(changes: Changes, acts: Acts) -> APIRouter:
         responses={404: {"model": ErrorResponse}, 503: {"model": ErrorResponse}},
     )
 
+    async def state(team: TeamRecord) -> dict[str, Any]:
+        return _shown(team, (await changes.spending([team])).get(team.id))
+
     @router.post("", summary="Make a team", status_code=201, response_model=TeamState)
     async def create(request: Request) -> JSONResponse:
         """Keys join it by its id or name."""
@@ -101,18 +106,20 @@ def teams_router(changes: Changes, acts: Acts) -> APIRouter:
             }
         )
         await acts.note(request, "team.create", record.id, _told(wanted))
-        return JSONResponse(_shown(record), 201)
+        return JSONResponse(await state(record), 201)
 
     @router.get("", summary="List the teams", response_model=TeamList)
     async def list_teams() -> JSONResponse:
         """Those that are there."""
-        teams = [_shown(team) for team in await changes.teams()]
-        return JSONResponse({"object": "list", "data": teams})
+        teams = await changes.teams()
+        spent = await changes.spending(teams)
+        shown = [_shown(team, spent.get(team.id)) for team in teams]
+        return JSONResponse({"object": "list", "data": shown})
 
     @router.get("/{team_id}", summary="Show a team", response_model=TeamState)
     async def show(team_id: str) -> JSONResponse:
         """One of them."""
-        return JSONResponse(_shown(await changes.team(team_id)))
+        return JSONResponse(await state(await changes.team(team_id)))
 
     @router.patch("/{team_id}", summary="Change a team", response_model=TeamState)
     async def change(request: Request, team_id: str) -> JSONResponse:
@@ -122,14 +129,14 @@ def teams_router(changes: Changes, acts: Acts) -> APIRouter:
             raise InvalidRequest("A team has a name.", param="name")
         record = await changes.change_team(team_id, lambda team: _changed(team.limits, wanted))
         await acts.note(request, "team.update", record.id, _told(wanted))
-        return JSONResponse(_shown(record))
+        return JSONResponse(await state(record))
 
     @router.delete("/{team_id}", summary="Delete a team", response_model=TeamState)
     async def delete(request: Request, team_id: str) -> JSONResponse:
         """Only when no key is in it: its limits would go with it."""
         record = await changes.delete_team(team_id)
         await acts.note(request, "team.delete", record.id, {"name": record.name})
-        return JSONResponse(_shown(record))
+        return JSONResponse(await state(record))
 
     return router
 
@@ -165,14 +172,14 @@ def _told(wanted: BaseModel) -> dict[str, Any]:
     return wanted.model_dump(mode="json", exclude_unset=True)
 
 
-def _shown(team: TeamRecord) -> dict[str, Any]:
+def _shown(team: TeamRecord, spent: Spending | None) -> dict[str, Any]:
     return {
         "id": team.id,
         "object": "team",
         "name": team.name,
         "created_at": team.created_at,
         "models": team.models,
-        **shown_limits(team.limits),
+        **shown_limits(team.limits, spent),
         "metadata": team.metadata,
     }
 

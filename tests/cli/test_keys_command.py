@@ -63,7 +63,7 @@ def test_a_key_lives_from_its_making_to_its_end(command: Command, running: Runni
     )
     table = command("keys", "list", *at, env=ENV).stdout
     assert key not in table
-    for word in (state["id"], state["prefix"], "active", "a, b/*", "rpm 60, $2.5 a day"):
+    for word in (state["id"], state["prefix"], "active", "a, b/*", "rpm 60, $0.00 of $2.5 a day"):
         assert word in table
 
     changed = command(

@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
-from running import RunningRelay, StartRelay
+from running import RunningRelay, StartRelay, chat
+from waiting import until
 
 from relay.telemetry.logs import redact
 
@@ -137,6 +138,35 @@ def test_a_rotated_key_has_a_grace(relay: RunningRelay) -> None:
     newest = call(relay, "POST", f"keys/{made['id']}/rotate").json()
     keys = (made["key"], new["key"], newest["key"])
     assert [status(relay, key) for key in keys] == [401, 401, 200]
+
+
+def test_what_is_spent_of_a_budget_is_shown_and_when_it_begins_anew(
+    start_relay: StartRelay, tmp_path: Path
+) -> None:
+    relay = start_relay(
+        local="echo",
+        admin_key=KEY,
+        database_url=f"sqlite:///{tmp_path}/relay.db",
+        ledger_flush_s=0.05,
+        prices=[{"model": "*", "completion_usd": 1_000_000}],
+    )
+    team = call(relay, "POST", "teams", {"name": "t", "budget_usd": 500}).json()
+    made = make(relay, team="t", budget_usd=100, budget_window="day")
+    assert (made["spent_usd"], team["spent_usd"], team["budget_resets_at"]) == (0, 0, None)
+    assert 0 < made["budget_resets_at"] - time.time() <= 86400
+    free = make(relay)
+    assert (free["spent_usd"], free["budget_resets_at"]) == (None, None)
+    answer = relay.http.post(
+        "/v1/chat/completions",
+        json=chat("one two three", max_tokens=3),
+        headers={"authorization": f"Bearer {made['key']}"},
+    )
+    spent = answer.json()["usage"]["completion_tokens"]
+    assert spent
+    until(lambda: call(relay, "GET", f"keys/{made['id']}").json()["spent_usd"] == spent)
+    assert call(relay, "GET", f"teams/{team['id']}").json()["spent_usd"] == spent
+    for kind in ("keys", "teams"):
+        assert spent in [one["spent_usd"] for one in call(relay, "GET", kind).json()["data"]]
 
 
 def test_an_expired_key_is_401_and_shown_as_such(relay: RunningRelay) -> None:
