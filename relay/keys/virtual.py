@@ -21,6 +21,10 @@ LOOKS_PER_S = 4
 LOOK_LIMIT_S = 2.0
 """The longest wait of a request for a look."""
 
+RETURNING = 8
+"""How many of those who waited for a look go on in one turn of the event loop: refusing a flood of
+wrong keys must not hold up the others."""
+
 TOUCH_S = 10.0
 """How often it is told when keys were used."""
 
@@ -50,6 +54,7 @@ class VirtualKeys:
         self._looks: set[asyncio.Task[None]] = set()
         self._next_look: asyncio.Task[None] | None = None
         self._looked_at = -math.inf
+        self._returning = asyncio.Semaphore(RETURNING)
         self._touched_at = monotonic()
         self._polling: asyncio.Task[None] | None = None
 
@@ -95,6 +100,8 @@ class VirtualKeys:
             self._next_look.add_done_callback(self._looks.discard)
         # Whoever gives up leaves the look to the others.
         await asyncio.wait([self._next_look], timeout=LOOK_LIMIT_S)
+        async with self._returning:
+            await asyncio.sleep(0)
 
     def put(self, keys: Iterable[KeyRecord], teams: Iterable[TeamRecord] = ()) -> None:
         """Let these records hold, at once."""

@@ -13,7 +13,7 @@ import pytest
 
 from relay.errors import Conflict, InvalidApiKey, Overloaded, RouteNotFound
 from relay.keys import Changes, Keyring, VirtualKeys, Wish, new_key
-from relay.keys.virtual import LOOKS_PER_S
+from relay.keys.virtual import LOOKS_PER_S, RETURNING
 from relay.stores import KeyRecord, Store, TeamRecord, open_store, prepare
 from relay.types import Identity, Limits
 
@@ -269,6 +269,26 @@ async def test_a_flood_of_wrong_keys_is_few_looks_and_leaves_nothing_behind(
     await asyncio.gather(*(here.who(f"sk-{number}") for number in range(1000)))
     assert here.store.looks == looks  # what no key of the database looks like is not looked for
     assert await here.who(good)
+
+
+async def test_a_flood_that_a_look_refuses_leaves_turns_of_the_loop_to_others(
+    places: tuple[Place, Place],
+) -> None:
+    here, _ = places
+    await here.make()
+    refused = most = 0
+
+    async def wrong() -> None:
+        nonlocal refused
+        assert await here.who(new_key()) is None
+        refused += 1
+
+    flood = [asyncio.create_task(wrong()) for _ in range(500)]
+    while refused < len(flood):
+        before = refused
+        await asyncio.sleep(0)
+        most = max(most, refused - before)
+    assert most <= 2 * RETURNING
 
 
 async def test_when_keys_were_used_is_told_in_batches(places: tuple[Place, Place]) -> None:
