@@ -275,6 +275,29 @@ async def test_data_that_is_lost_is_asked_of_the_ledger_again(redis_server: Redi
         assert await passes(one, ask(key, cost_nano=500)) == 1
 
 
+async def test_what_ended_meanwhile_and_is_in_the_ledger_is_not_added_to_lost_data(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = holder(budget_nano=1000)
+    call = ask(key, cost_nano=100)
+    async with replica(redis_server) as other:
+        running = await granted(other, call)
+        monkeypatch.setattr(links, "FIRST_PAUSE_S", 1.0)  # it comes back last
+        redis_server.stop()
+        with pytest.raises(Overloaded):
+            await reserve(other, call)
+        other.settle(running, tokens=0, cost_nano=100)
+        other.recorded([Recorded(key.id, 0.0, 100)])
+        redis_server.start()
+        async with replica(redis_server) as one:
+            ended = await granted(one, call, spent=100)
+            one.settle(ended, tokens=0, cost_nano=0)
+            await until_up(other, True)
+            await until_up(one, True)
+            assert await passes(one, ask(key, cost_nano=901)) == 0
+            assert await passes(one, ask(key, cost_nano=900)) == 1
+
+
 async def test_what_waits_for_redis_is_bounded(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

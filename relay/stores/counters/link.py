@@ -79,7 +79,7 @@ class Command:
         self.packed = bytes(pack_command(words))
 
     def repeated(self) -> "Command":
-        """What is sent when it may have been done."""
+        """What is sent when it may have been done, or said elsewhere while Redis was away."""
         make = self.undo or self.again
         return self if make is None else make()
 
@@ -141,7 +141,7 @@ class RedisLink:
         """Have it done when Redis is there."""
         if len(self._unsent) >= MAX_UNSENT:
             self._unsent.popleft()
-        self._put(command)
+        self._put(command if self.up else command.repeated())
 
     def take_over(self, command: Command) -> None:
         """Do what another server has sent here."""
@@ -249,7 +249,7 @@ class RedisLink:
         waiting, self._unsent = self._unsent, deque()
         for command in waiting:
             if command.answer is None:
-                self._unsent.append(command)
+                self._unsent.append(command.repeated())
             elif not command.answer.done():
                 command.answer.set_exception(LinkDown())
         await self._drop()
