@@ -7,6 +7,7 @@ upstream    asked for its models, once with each of its keys; then what is set o
 model       where its calls go, and what about that was hardly meant
 local       looked for, its head read, not loaded; only when something is answered by it
 ledger      where usage is kept: reached, not changed
+limits      Redis, where calls are counted in one: reached likewise
 """
 
 import asyncio
@@ -42,6 +43,7 @@ from relay.settings import (
     variable,
 )
 from relay.stores import StoreUnavailable, look
+from relay.stores.counters import open_counters
 from relay.stores.schema import refusal
 from relay.stores.url import parse_store_url
 from relay.upstream import open_upstream
@@ -91,6 +93,8 @@ def _read(settings: Settings) -> Iterator[Finding]:
     yield Finding("door", f"{settings.address}/v1", "ok", f"for {admission(settings)}")
     yield Finding("mode", settings.mode, "ok", course(settings))
     yield _ledger(settings)
+    if settings.redis_url is not None:
+        yield _limits_in(settings, settings.redis_url)
     yield from _local(settings)
 
 
@@ -141,6 +145,22 @@ def _ledger(settings: Settings) -> Finding:
     if state not in _KEPT:
         return Finding("ledger", shown, "wrong", refusal(shown, state))
     return Finding("ledger", shown, "ok", _KEPT[state])
+
+
+def _limits_in(settings: Settings, url: str) -> Finding:
+    try:
+        open_counters(settings)
+    except SettingsError as exc:
+        return Finding("limits", "", "wrong", str(exc))
+    from relay.stores.redis_reach import reach, shown  # noqa: PLC0415 - of an optional extra
+
+    began = time.perf_counter()
+    try:
+        asyncio.run(reach(url, within_s=settings.redis_timeout_s))
+    except StoreUnavailable as exc:
+        return Finding("limits", shown(url), "wrong", str(exc))
+    elapsed_ms = (time.perf_counter() - began) * 1000
+    return Finding("limits", shown(url), "ok", f"counted in Redis, {elapsed_ms:.0f} ms")
 
 
 async def _reach_all(settings: Settings) -> list[_Reached]:

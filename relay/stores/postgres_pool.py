@@ -38,9 +38,13 @@ _REASONS: dict[type[Exception], str] = {
     asyncpg.QueryCanceledError: "took too long",
     asyncpg.PostgresConnectionError: "cannot be reached",
     asyncpg.AdminShutdownError: "is starting or stopping",
-    asyncpg.exceptions.ClientConfigurationError: "cannot be asked: is the rest of its URL right?",
+    asyncpg.exceptions.ClientConfigurationError: (
+        "cannot be asked: is the rest of its URL right? sslmode=verify-full needs"
+        " sslrootcert=FILE, the certificates that are trusted"
+    ),
     asyncpg.InterfaceError: "cannot be reached",
     TimeoutError: "does not answer in time",
+    FileNotFoundError: "cannot be reached: a file that its URL names is not there",
     OSError: "cannot be reached",
     ValueError: "cannot be asked: is the rest of its URL right?",
 }

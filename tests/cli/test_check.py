@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from fake_script import Gate, Script
 from fake_upstream import FakeUpstream, Received
+from servers import RedisServer
 from transcripts import error_body, models_body
 
 from cli.program import Program
@@ -356,6 +357,28 @@ def test_it_says_where_usage_is_kept(
     assert said in checked.stdout
     assert "canary" not in checked.stdout + checked.stderr
     assert not list(relay.directory.glob("*.db"))
+
+
+def test_it_says_whether_limits_can_be_counted(relay: Program, redis_server: RedisServer) -> None:
+    env = {"RELAY_LOCAL": "echo", "RELAY_DATABASE_URL": "none"}
+    with redis_server.client() as client:
+        client.acl_setuser(
+            "canary", enabled=True, passwords=["+canary"], categories=["+@all", "-@scripting"]
+        )
+        at = f"127.0.0.1:{redis_server.port}"
+        for url, code, said in (
+            (redis_server.url, 0, rf"redis://{at} ok counted in Redis, \d+ ms"),
+            ("redis://:canary@127.0.0.1:9/0", 1, ".* cannot be reached .*"),
+            (f"redis://nobody:canary@{at}", 1, ".* refuses user or password .*"),
+            (f"redis://canary:canary@{at}", 1, ".* does not let its user run scripts .*"),
+            ("nonsense:canary", 1, ".*RELAY_REDIS_URL.*"),
+        ):
+            checked = relay("check", env={**env, "RELAY_REDIS_URL": url})
+            assert checked.returncode == code, checked.stdout
+            assert re.fullmatch(said, rows(checked.stdout)["limits"]), checked.stdout
+            assert "canary" not in checked.stdout + checked.stderr
+        client.acl_deluser("canary")
+        assert client.keys("*") == []
 
 
 def test_each_local_model_is_listed_with_what_is_mapped_to_it(relay: Program) -> None:

@@ -75,6 +75,8 @@ async def test_a_connection_that_is_cut_while_it_works_is_told(store: Store, pos
         (lambda url: f"{url}_none", "is not there: create it first"),
         (lambda url: f"{url}?sslmode={PASSWORD}", "is the rest of its URL right?"),
         (lambda url: f"postgresql:///relay?host=127.0.0.1&port={PASSWORD}", "is the rest of its"),
+        (lambda url: f"{url}?sslmode=verify-full", "needs sslrootcert=FILE"),
+        (lambda url: f"{url}?sslmode=verify-full&sslrootcert=/no", "a file that its URL names"),
         (lambda url: f"{url}?sslmode=require", "cannot be reached"),
     ],
 )
