@@ -124,6 +124,17 @@ def test_pods_are_held_to_the_restricted_standard(helm: Any, kind: str) -> None:
     assert container["image"].startswith("relay:")
 
 
+def test_the_job_may_be_another_user_of_the_database(helm: Any) -> None:
+    values = {**VALUES["least"], "upgradeJob": {"enabled": True, "secret": "owner"}}
+    found = rendered(helm, values)
+    named = {
+        kind: found[kind]["spec"]["template"]["spec"]["containers"][0]["envFrom"]
+        for kind in ("Job", "Deployment")
+    }
+    assert named["Job"] == [{"secretRef": {"name": "owner"}}]
+    assert named["Deployment"] == [{"secretRef": {"name": "mine"}}]
+
+
 def test_what_it_configures_is_what_a_relay_reads(
     helm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
