@@ -10,6 +10,7 @@ import json
 import re
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,9 @@ class Shelf:
     """The models of one folder, which need not be there yet."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.expanduser()
+        self.folder = folder
+        with suppress(RuntimeError):  # who has no home has no models there
+            self.folder = folder.expanduser()
 
     def all(self) -> list[OnDisk]:
         """Every model, by name."""

@@ -31,6 +31,10 @@ def test_what_is_put_there_is_found_listed_and_removed(tmp_path: Path) -> None:
     assert {path.name for path in shelf.folder.iterdir()} == {"a.1-Q4_0.json", "a.1-Q4_0.gguf"}
 
 
+def test_who_has_no_home_has_no_models_there() -> None:
+    assert Shelf(Path("~no-such-user/models")).all() == []
+
+
 def test_a_file_that_is_there_goes_before_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
