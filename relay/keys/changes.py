@@ -32,12 +32,8 @@ class Changes:
 
     async def keys(self) -> list[KeyRecord]:
         """All there are or were, the oldest first."""
-        used = self._virtual.used
         keys = await self._store.keys()
-        return [
-            replace(key, last_used_at=used[key.id]) if key.id in used else key
-            for key in sorted(keys, key=lambda key: key.created_at)
-        ]
+        return [self._as_used(key) for key in sorted(keys, key=lambda key: key.created_at)]
 
     async def key(self, key_id: str) -> KeyRecord:
         """The one of that id.
@@ -45,10 +41,10 @@ class Changes:
         Raises:
             RouteNotFound: there is none.
         """
-        for key in await self.keys():
-            if key.id == key_id:
-                return key
-        raise RouteNotFound(f"There is no key '{key_id}'.", param="id")
+        key = await self._store.key(key_id)
+        if key is None:
+            raise RouteNotFound(f"There is no key '{key_id}'.", param="id")
+        return self._as_used(key)
 
     async def spending(self, records: Iterable[KeyRecord | TeamRecord]) -> dict[str, Spending]:
         """What those with budgets have spent, by their ids; of nobody while that cannot be read.
@@ -187,6 +183,11 @@ class Changes:
             return replace(record, deleted_at=time())
 
         return await self._rewrite_team(team_id, deleted)
+
+    def _as_used(self, key: KeyRecord) -> KeyRecord:
+        """With its last use, if that was here and is not written down yet."""
+        used = self._virtual.used.get(key.id)
+        return key if used is None else replace(key, last_used_at=used)
 
     async def _rewrite_key(
         self, key_id: str, rewrite: Callable[[KeyRecord], Awaitable[KeyRecord]]

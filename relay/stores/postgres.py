@@ -202,6 +202,11 @@ class PostgresStore:
         rows = await self._fetch(_select("relay_keys", tables.KEYS), above)
         return [tables.key_of(row) for row in rows]
 
+    async def key(self, key_id: str) -> KeyRecord | None:
+        """The key of that id."""
+        rows = await self._fetch(_select("relay_keys", tables.KEYS, "id = $1"), key_id)
+        return tables.key_of(rows[0]) if rows else None
+
     async def teams(self, *, above: int = -1) -> list[TeamRecord]:
         """The teams of a higher revision than that, deleted ones as well."""
         rows = await self._fetch(_select("relay_teams", tables.TEAMS), above)
@@ -305,8 +310,8 @@ async def _put(
         raise Superseded
 
 
-def _select(table: str, columns: Sequence[str]) -> str:
-    return f"SELECT {', '.join(columns)} FROM {table} WHERE revision > $1 ORDER BY revision"  # noqa: S608 - names of ours
+def _select(table: str, columns: Sequence[str], which: str = "revision > $1") -> str:
+    return f"SELECT {', '.join(columns)} FROM {table} WHERE {which} ORDER BY revision"  # noqa: S608 - names of ours
 
 
 async def _rows_begin_at(connection: Any) -> float:

@@ -45,6 +45,10 @@ class Store(Protocol):
         """The keys of a higher revision than that, revoked ones as well."""
         ...
 
+    async def key(self, key_id: str) -> KeyRecord | None:
+        """The key of that id."""
+        ...
+
     async def teams(self, *, above: int = -1) -> list[TeamRecord]:
         """The teams of a higher revision than that, deleted ones as well."""
         ...

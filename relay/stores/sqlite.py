@@ -138,6 +138,12 @@ class SqliteStore:
         sql = _select("relay_keys", tables.KEYS)
         return [tables.key_of(row) for row in await self._read(sql, [above])]
 
+    async def key(self, key_id: str) -> KeyRecord | None:
+        """The key of that id."""
+        sql = _select("relay_keys", tables.KEYS, "id = ?")
+        rows = await self._read(sql, [key_id])
+        return tables.key_of(rows[0]) if rows else None
+
     async def teams(self, *, above: int = -1) -> list[TeamRecord]:
         """The teams of a higher revision than that, deleted ones as well."""
         sql = _select("relay_teams", tables.TEAMS)
@@ -321,8 +327,8 @@ def _put(
         raise Superseded
 
 
-def _select(table: str, columns: Sequence[str]) -> str:
-    return f"SELECT {', '.join(columns)} FROM {table} WHERE revision > ? ORDER BY revision"  # noqa: S608 - names of ours
+def _select(table: str, columns: Sequence[str], which: str = "revision > ?") -> str:
+    return f"SELECT {', '.join(columns)} FROM {table} WHERE {which} ORDER BY revision"  # noqa: S608 - names of ours
 
 
 def _next_revision(connection: sqlite3.Connection) -> int:

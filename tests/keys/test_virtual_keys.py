@@ -232,10 +232,10 @@ async def test_a_key_that_others_change_all_the_time_is_a_conflict(
         def __getattr__(self, name: str) -> Any:
             return getattr(there.store, name)
 
-        async def keys(self, *, above: int = -1) -> list[KeyRecord]:
-            found = await there.store.keys(above=above)
-            for key in found:
-                await there.store.put_key(replace(key, metadata={"at": time.time()}))
+        async def key(self, key_id: str) -> KeyRecord | None:
+            found = await there.store.key(key_id)
+            assert found is not None
+            await there.store.put_key(replace(found, metadata={"at": time.time()}))
             return found
 
         async def teams(self, *, above: int = -1) -> list[TeamRecord]:

@@ -48,6 +48,8 @@ class TestKeys:
         assert second == replace(FULL, revision=2)
         assert await store.keys() == [first, second]
         assert isinstance((await store.keys())[1].digest, bytes)
+        assert await store.key(FULL.id) == second
+        assert await store.key("key-none") is None
 
     async def test_who_asks_again_sees_only_what_changed(self, store: Store):
         first = await store.put_key(KEY)
