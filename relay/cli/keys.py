@@ -113,8 +113,9 @@ def _limits(one: Mapping[str, Any]) -> str:
     limits = [f"{name} {one[name]}" for name in LIMITS if one[name] is not None]
     if one["budget_usd"] is not None:
         window = "" if one["budget_window"] == "total" else f" a {one['budget_window']}"
-        spent = "" if one["spent_usd"] is None else f"${one['spent_usd']:.2f} of "
-        limits.append(f"{spent}${one['budget_usd']:g}{window}")
+        spent = one.get("spent_usd")  # which a relay of an older version does not tell
+        of = "" if spent is None else f"${spent:.2f} of "
+        limits.append(f"{of}${one['budget_usd']:g}{window}")
     return ", ".join(limits) or "none"
 
 
