@@ -10,7 +10,7 @@ from functools import partial
 from time import time
 from typing import Any
 
-from relay.errors import Overloaded
+from relay.errors import InvalidApiKey, Overloaded
 from relay.keys.claims import entry_of
 from relay.keys.credential import unknown_key
 from relay.keys.entry import Entry
@@ -92,7 +92,14 @@ class Issuers:
         settings, jwks = found
         check = partial(self._check, text, digest, settings, algorithm)
         key = jwks.find(kid)
-        return check(key) if key is not None else self._later(jwks, kid, check)
+        if key is None:
+            return self._later(jwks, kid, check)
+        try:
+            return check(key)
+        except InvalidApiKey:
+            if kid is not None or not jwks.may_ask():
+                raise
+        return self._later(jwks, kid, check)  # whoever names no key may mean a newer one
 
     async def aclose(self) -> None:
         """Ask no longer for keys."""

@@ -64,9 +64,13 @@ class Jwks:
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None
         return self._keys.get(kid)
 
+    def may_ask(self) -> bool:
+        """Whether it is time to have them fetched again."""
+        return monotonic() - self._asked_at >= AGAIN_S
+
     async def renew(self) -> None:
         """Have them fetched, if it is time; failures are not told."""
-        if self._asking is None and monotonic() - self._asked_at >= AGAIN_S:
+        if self._asking is None and self.may_ask():
             self._ask()
         if self._asking is not None:
             await asyncio.wait([self._asking], timeout=WAIT_S)

@@ -121,9 +121,19 @@ def test_an_algorithm_that_was_not_chosen_is_none(start: Start, provider: Identi
     assert ask(relay, provider.token("ec-1")).status_code == 401
 
 
-def test_a_single_key_needs_no_id(start: Start, provider: IdentityProvider) -> None:
+def test_a_single_key_needs_no_id(
+    start: Start, provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
     provider.jwks = provider.jwks[:1]
-    assert ask(start(), provider.token(headers={"kid": None})).status_code == 200
+    relay = start(jwks_url=f"{provider.issuer}/keys")
+    assert ask(relay, provider.token(headers={"kid": None})).status_code == 200
+    provider.add_key("rsa-2", "RS256")
+    provider.jwks = provider.jwks[-1:]
+    newer = provider.token("rsa-2", headers={"kid": None})
+    assert ask(relay, newer).status_code == 401  # its keys were fetched a moment ago
+    assert provider.asked == ["/realm/keys"]
+    monkeypatch.setattr(jwks, "AGAIN_S", 0.0)
+    assert ask(relay, newer).status_code == 200
 
 
 def test_new_keys_are_fetched_when_they_are_met_and_not_for_each_wrong_one(
