@@ -83,7 +83,7 @@ class Desk:
         for name, value in one.items():
             if value not in (None, {}, "key", "team") or name == "name":
                 shown = _moment(value) if name.endswith(("_at", "_until")) else _said(value)
-                say(f"{name:<16}{shown}\n")
+                say(f"{name:<18}{shown}\n")
 
 
 def _key_row(key: Mapping[str, Any]) -> list[Text]:
@@ -115,13 +115,15 @@ def _limits(one: Mapping[str, Any]) -> str:
         window = "" if one["budget_window"] == "total" else f" a {one['budget_window']}"
         spent = one.get("spent_usd")  # which a relay of an older version does not tell
         of = "" if spent is None else f"${spent:.2f} of "
-        limits.append(f"{of}${one['budget_usd']:g}{window}")
+        limits.append(f"{of}${_said(one['budget_usd'])}{window}")
     return ", ".join(limits) or "none"
 
 
 def _said(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.9f}".rstrip("0").rstrip(".")  # nano-dollars
     return json.dumps(value) if isinstance(value, dict | bool) else str(value)
 
 

@@ -72,8 +72,10 @@ def test_a_key_lives_from_its_making_to_its_end(command: Command, running: Runni
         env=ENV,
     )
     assert changed.exit_code == 0, changed.stderr
-    assert "name            build" in changed.stdout
+    assert "name              build" in changed.stdout
     assert "2099-01-01 00:00" in changed.stdout
+    assert "budget_usd        2.5\n" in changed.stdout
+    assert "budget_resets_at  20" in changed.stdout
     shown = json.loads(command("keys", "show", state["id"], "--json", *at, env=ENV).stdout)
     assert (shown["models"], shown["rpm"], shown["metadata"]) == (None, None, {})
 
