@@ -202,6 +202,7 @@ def test_a_key_is_made_changed_rotated_and_revoked(relay: RunningRelay, open_pag
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Name").fill("web-shop")
     dialog.get_by_label("Requests/min").fill("2")
+    dialog.get_by_label("Budget (USD)").fill("5")
     dialog.get_by_label("Team").select_option("Search")
     dialog.get_by_label("Origins").fill("no origin")
     dialog.get_by_role("button", name="Make it").click()
@@ -216,11 +217,13 @@ def test_a_key_is_made_changed_rotated_and_revoked(relay: RunningRelay, open_pag
     assert first not in page.content()
     row = page.locator("#keys-list tr", has_text="web-shop")
     expect(row).to_contain_text("2 Requests/min")
+    expect(row).to_contain_text("$0.00 of $5.00 / ")
     expect(row).to_contain_text("Search")
     assert answers(relay, first) == 200
 
     row.get_by_role("button", name="Change").click()
     dialog.get_by_label("Requests/min").fill("")
+    dialog.get_by_label("Budget (USD)").fill("")
     dialog.get_by_label("Models").fill("m, gpt-*")
     dialog.get_by_role("button", name="Save").click()
     expect(row).to_contain_text("unlimited")

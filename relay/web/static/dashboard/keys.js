@@ -90,7 +90,13 @@ export function limits(one) {
     one.rpm && `${count(one.rpm)} ${say("rpm")}`,
     one.tpm && `${count(one.tpm)} ${say("tpm")}`,
     one.parallel && `${exact(one.parallel)} ${say("parallel")}`,
-    one.budget_usd !== null && `${usd(one.budget_usd)} / ${say(one.budget_window === "total" ? "totalWindow" : one.budget_window)}`,
+    one.budget_usd !== null && `${budget(one)} / ${say(one.budget_window === "total" ? "totalWindow" : one.budget_window)}`,
   ].filter(Boolean);
   return said.join(" · ") || say("unlimited");
+}
+
+/** A budget, and what is spent of it as far as the ledger can tell just now. */
+function budget(one) {
+  const most = usd(one.budget_usd);
+  return one.spent_usd === null ? most : say("spentOf", { spent: usd(one.spent_usd), budget: most });
 }

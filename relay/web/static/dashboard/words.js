@@ -33,7 +33,7 @@ const ENGLISH = {
   range1: "24 hours", range7: "7 days", range30: "30 days", range90: "90 days", refresh: "Refresh", remote: "remote", request: "Request", requests: "Requests", requestsNone: "No request is like that.",
   retired: "{count} of {all} keys not working", revoke: "Revoke", revokeAsk: "Revoke “{name}”? Whoever uses it is refused within seconds, for good.", revoked: "revoked", rotate: "Rotate", rotateAsk: "Another key in the place of “{name}”, with the same limits.",
   rotateIt: "Make another", rpm: "Requests/min", save: "Save", saved: "Saved", search: "Search by name, key or team", searchedTo: "Looked back to {time}.", section: "Sections", served: "Model served", serving: "serving: {side}",
-  source: "From", split: "Split by", splitNone: "nothing", state: "State", status: "Status", stream: "Streamed", subject: "To what", team: "Team", teams: "Teams", teamsNone: "There are no teams. Make one with POST /admin/teams.",
+  source: "From", spentOf: "{spent} of {budget}", split: "Split by", splitNone: "nothing", state: "State", status: "Status", stream: "Streamed", subject: "To what", team: "Team", teams: "Teams", teamsNone: "There are no teams. Make one with POST /admin/teams.",
   tokens: "Tokens", total: "Total", totalWindow: "in all", tpm: "Tokens/min", unlimited: "unlimited", unpriced: "{count} without a price", updated: "As of {time}", upstream: "Upstream", upstreams: "Upstreams", usable: "Usable", week: "week", window: "Per", yes: "yes", no: "no", keysIn: "Keys",
 };
 
@@ -65,7 +65,7 @@ const CHINESE = {
   range1: "24 小时", range7: "7 天", range30: "30 天", range90: "90 天", refresh: "刷新", remote: "远程", request: "请求", requests: "请求", requestsNone: "没有符合条件的请求。",
   retired: "{all} 个密钥中 {count} 个不可用", revoke: "吊销", revokeAsk: "吊销“{name}”？使用者将在数秒内被永久拒绝。", revoked: "已吊销", rotate: "轮换", rotateAsk: "用新密钥替换“{name}”，限额不变。",
   rotateIt: "生成新密钥", rpm: "请求/分钟", save: "保存", saved: "已保存", search: "按名称、密钥或团队搜索", searchedTo: "已查找至 {time}。", section: "栏目", served: "实际模型", serving: "服务方：{side}",
-  source: "来源", split: "拆分", splitNone: "不拆分", state: "状态", status: "状态", stream: "流式", subject: "对象", team: "团队", teams: "团队", teamsNone: "还没有团队。用 POST /admin/teams 新建。",
+  source: "来源", spentOf: "已用 {spent}，共 {budget}", split: "拆分", splitNone: "不拆分", state: "状态", status: "状态", stream: "流式", subject: "对象", team: "团队", teams: "团队", teamsNone: "还没有团队。用 POST /admin/teams 新建。",
   tokens: "令牌", total: "合计", totalWindow: "总计", tpm: "令牌/分钟", unlimited: "不限", unpriced: "{count} 个没有价格", updated: "截至 {time}", upstream: "上游", upstreams: "上游", usable: "可用", week: "周", window: "周期", yes: "是", no: "否", keysIn: "密钥数",
 };
 
