@@ -32,16 +32,20 @@ _UPSTREAM = (b"x-ratelimit-", b"anthropic-ratelimit-")
 
 def rate_limit_headers(holders: Sequence[Holder], used: Sequence[Used]) -> RawHeaders:
     """The limits and counts of these holders; nothing where there are no limits a minute."""
-    (requests, rpm, requests_reset_s), (tokens, tpm, tokens_reset_s) = _least(holders, used)
+    if len(holders) == 1:  # as most calls have
+        limits, (asked, spent, reset_s) = holders[0].limits, used[0]
+        requests, tokens = (limits.rpm, asked, reset_s), (limits.tpm, spent, reset_s)
+    else:
+        requests, tokens = _fullest(holders, used)
     told: list[tuple[bytes, bytes]] = []
+    rpm, asked, reset_s = requests
     if rpm is not None:
-        most, _ = _limits(rpm)
-        reset, _ = _resets(requests_reset_s if requests < rpm else 0.0)
-        told += (most, (_LEFT_REQUESTS, b"%d" % requests if requests > 0 else b"0"), reset)
+        most, reset = _of_requests(rpm, reset_s if asked else 0.0)
+        told += (most, (_LEFT_REQUESTS, b"%d" % (rpm - asked) if asked < rpm else b"0"), reset)
+    tpm, spent, reset_s = tokens
     if tpm is not None:
-        _, most = _limits(tpm)
-        _, reset = _resets(tokens_reset_s if tokens < tpm else 0.0)
-        told += (most, (_LEFT_TOKENS, b"%d" % tokens if tokens > 0 else b"0"), reset)
+        most, reset = _of_tokens(tpm, reset_s if spent else 0.0)
+        told += (most, (_LEFT_TOKENS, b"%d" % (tpm - spent) if spent < tpm else b"0"), reset)
     return told
 
 
@@ -57,32 +61,35 @@ def retry_after(wait_s: float) -> tuple[bytes, bytes]:
     return RETRY_AFTER, b"%d" % max(1, math.ceil(wait_s))
 
 
-_Left = tuple[int, int | None, float]
-"""What is left of a limit a minute, that limit (None: there is none), seconds until all is."""
+_Counted = tuple[int | None, int, float]
+"""A limit a minute (None: there is none), what counts at it, seconds until nothing does."""
 
 
-def _least(holders: Sequence[Holder], used: Sequence[Used]) -> tuple[_Left, _Left]:
-    """Of requests and of tokens, at the holder that has least of them."""
-    requests: _Left = 0, None, 0.0
-    tokens: _Left = 0, None, 0.0
+def _fullest(holders: Sequence[Holder], used: Sequence[Used]) -> tuple[_Counted, _Counted]:
+    """Of requests and of tokens, at the holder that has least left of them."""
+    requests: _Counted = None, 0, 0.0
+    tokens: _Counted = None, 0, 0.0
     for holder, (asked, spent, reset_s) in zip(holders, used, strict=True):
         rpm, tpm = holder.limits.rpm, holder.limits.tpm
-        if rpm is not None and (requests[1] is None or rpm - asked < requests[0]):
-            requests = rpm - asked, rpm, reset_s
-        if tpm is not None and (tokens[1] is None or tpm - spent < tokens[0]):
-            tokens = tpm - spent, tpm, reset_s
+        if rpm is not None and (requests[0] is None or rpm - asked < requests[0] - requests[1]):
+            requests = rpm, asked, reset_s
+        if tpm is not None and (tokens[0] is None or tpm - spent < tokens[0] - tokens[1]):
+            tokens = tpm, spent, reset_s
     return requests, tokens
 
 
 @lru_cache(maxsize=1024)
-def _limits(limit: int) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
-    """The header that tells a limit of requests, and the one of tokens."""
-    value = b"%d" % limit
-    return (b"x-ratelimit-limit-requests", value), (b"x-ratelimit-limit-tokens", value)
+def _of_requests(limit: int, reset_s: float) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+    """The headers that tell a limit, and when all of it is there again."""
+    return (b"x-ratelimit-limit-requests", b"%d" % limit), (
+        b"x-ratelimit-reset-requests",
+        duration(round(reset_s * 1000)),
+    )
 
 
 @lru_cache(maxsize=1024)
-def _resets(seconds: float) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
-    """The header that tells when all requests are there again, and the one of tokens."""
-    value = duration(round(seconds * 1000))
-    return (b"x-ratelimit-reset-requests", value), (b"x-ratelimit-reset-tokens", value)
+def _of_tokens(limit: int, reset_s: float) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+    return (b"x-ratelimit-limit-tokens", b"%d" % limit), (
+        b"x-ratelimit-reset-tokens",
+        duration(round(reset_s * 1000)),
+    )

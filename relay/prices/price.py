@@ -38,11 +38,12 @@ def cost(price: Price, usage: Usage) -> int:
     asked, answered, *parts = usage
     if price.tiers:
         price = _tier(price, asked)
+    if not any(parts):  # as most have none
+        total = asked * (price.prompt or 0) + answered * (price.completion or 0)
+        return -(-total // MILLION) + (price.request or 0)
     prompt, completion, cached, cache_write, reasoning, heard, spoken, request, _, minute = price
     prompt, completion = prompt or 0, completion or 0
     total = asked * prompt + answered * completion
-    if not any(parts):
-        return -(-total // MILLION) + (request or 0)
     if cached is not None:
         total += usage.cached_tokens * (cached - prompt)
     if cache_write is not None:

@@ -32,6 +32,7 @@ class Prices:
         self._upstreams = {upstream.name: upstream for upstream in upstreams}
         self._now = now
         self._found: dict[tuple[str, str], tuple[Price | None, float]] = {}
+        self._sure: dict[tuple[str, str], Price] = {}  # those of them that hold for ever
 
     def price(self, model: str, upstream: str) -> Price | None:
         """What that model costs there; None when nobody knows, or while the table is loaded.
@@ -47,7 +48,7 @@ class Prices:
 
     def cost(self, model: str, upstream: str, usage: Usage) -> int | None:
         """What an answer has cost, in nano-dollars; None when the model has no price."""
-        price = self.price(model, upstream)
+        price = self._sure.get((model, upstream)) or self.price(model, upstream)
         if price is None or (usage.heard_ms and price.minute is None):
             return None
         return cost(price, usage)
@@ -56,7 +57,7 @@ class Prices:
         self, model: str, upstream: str, prompt_tokens: int, completion_tokens: int
     ) -> tuple[int, int] | None:
         """What a call with so many tokens costs at most, and what its prompt alone does."""
-        price = self.price(model, upstream)
+        price = self._sure.get((model, upstream)) or self.price(model, upstream)
         return None if price is None else bounds(price, prompt_tokens, completion_tokens)
 
     async def ready(self) -> None:
@@ -77,7 +78,10 @@ class Prices:
                 price, until = offer_at(offers, self._now())
         if len(self._found) >= REMEMBERED:
             self._found.clear()
+            self._sure.clear()
         self._found[model, upstream] = (price, until)
+        if price is not None and until == math.inf:
+            self._sure[model, upstream] = price
         return price
 
     def _configured(self, model: str, upstream: str) -> Price | None:
