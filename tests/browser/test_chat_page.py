@@ -455,6 +455,13 @@ def test_an_answer_goes_on_while_another_conversation_is_looked_at(
     answered(page, "slow answer")
 
 
+ENDED = """() => {
+  const scroller = document.getElementById("scroller");
+  window.ended = new Promise((end) => scroller.addEventListener("scrollend", end, { once: true }));
+}"""
+"""A wheel's way may be a slow one: where it ends is known when it has ended."""
+
+
 def test_the_list_follows_the_answer_until_the_reader_scrolls_up(
     visit: Visit, relay: RunningRelay, upstream: FakeUpstream
 ) -> None:
@@ -467,7 +474,9 @@ def test_the_list_follows_the_answer_until_the_reader_scrolls_up(
     gates[60].open()
     expect(page.get_by_text("line 118", exact=True)).to_be_in_viewport()
     page.hover("#messages")
+    page.evaluate(ENDED)
     page.mouse.wheel(0, -900)
+    page.evaluate("window.ended")
     expect(page.locator("#jump")).to_be_visible()
     before = page.evaluate("document.getElementById('scroller').scrollTop")
     gates[120].open()

@@ -177,6 +177,7 @@ def test_they_are_split_and_filtered_by_model_key_and_upstream(
 
 def test_the_mode_is_switched_and_upstreams_are_live(relay: RunningRelay, open_page: Open) -> None:
     page = open_page(relay.root, clock=True)
+    expect(page.locator("html")).to_have_attribute("data-ready", "")  # its timers are set
     modes = page.locator("#modes")
     expect(modes.get_by_role("button", name="auto")).to_have_attribute("aria-pressed", "true")
     modes.get_by_role("button", name="local").click()
@@ -214,6 +215,7 @@ def test_a_key_is_made_changed_rotated_and_revoked(relay: RunningRelay, open_pag
     dialog.get_by_role("button", name="Copy").click()
     expect(dialog.get_by_text("Copied")).to_be_visible()
     dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_have_count(0)
     assert first not in page.content()
     row = page.locator("#keys-list tr", has_text="web-shop")
     expect(row).to_contain_text("2 Requests/min")
@@ -234,6 +236,8 @@ def test_a_key_is_made_changed_rotated_and_revoked(relay: RunningRelay, open_pag
     dialog.get_by_role("button", name="Make another").click()
     second = page.locator("#made-key").input_value()
     page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    assert second not in page.content()
     expect(row).to_contain_text("The key before holds until")
     assert second != first
     assert (answers(relay, first), answers(relay, second)) == (200, 200)
@@ -264,6 +268,52 @@ def test_a_key_can_be_made_before_the_list_is_there(relay: RunningRelay, open_pa
     dialog.get_by_role("button", name="Make it").click()
     dialog.get_by_role("button", name="Close").click()
     expect(page.locator("#keys-list tr", has_text="early")).to_contain_text("Search")
+
+
+def test_a_key_that_was_closed_is_out_of_the_page_at_once(
+    relay: RunningRelay, open_page: Open
+) -> None:
+    page = open_page(relay.root, "#keys")
+    page.click("#keys-new")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("shown-once")
+    dialog.get_by_role("button", name="Make it").click()
+    expect(page.locator("#made-key")).to_be_visible()
+    left = page.evaluate(
+        """() => {
+          [...document.querySelectorAll("dialog button")].at(-1).click();
+          return document.querySelectorAll("dialog").length;
+        }"""
+    )
+    assert left == 0
+
+
+def test_who_leaves_before_a_key_is_made_is_shown_it_all_the_same(
+    relay: RunningRelay, open_page: Open
+) -> None:
+    page = open_page(relay.root, "#keys")
+    expect(page.locator("#keys-list tbody tr")).to_have_count(20)
+    held: list[Route] = []
+    page.route("**/admin/keys", lambda route: held.append(route))  # noqa: PLW0108  a method of C takes no mark of Playwright
+    page.click("#keys-new")
+    leave_before_the_answer(page)
+    held.pop().continue_()
+    expect(page.locator("#made-key")).to_have_value(re.compile("^rk-"))
+    page.keyboard.press("Escape")
+    expect(page.locator("#keys-list tr", has_text="impatient")).to_have_count(1)
+    page.click("#keys-new")
+    leave_before_the_answer(page)
+    held.pop().fulfill(status=400, json={"error": {"message": "too many keys"}})
+    expect(page.locator(".notice.bad")).to_have_text("too many keys")
+
+
+def leave_before_the_answer(page: Page) -> None:
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("impatient")
+    with page.expect_request("**/admin/keys"):
+        dialog.get_by_role("button", name="Make it").click()
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
 
 
 def answers(relay: RunningRelay, key: str) -> int:
@@ -336,7 +386,9 @@ def test_it_speaks_chinese_and_fits_a_phone(relay: RunningRelay, open_page: Open
     assert page.locator("html").get_attribute("lang") == "zh"
     for view in ("overview", "keys", "requests", "teams", "audit"):
         page.goto(f"{relay.root}/dashboard#{view}")
-        expect(page.locator(f"#{view}")).to_be_visible()
+        expect(
+            page.locator(f"#{'charts' if view == 'overview' else f'{view}-list'}")
+        ).not_to_be_empty()
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.click("#language")
     expect(page.get_by_role("link", name="Audit")).to_be_visible()

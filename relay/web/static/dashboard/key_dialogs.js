@@ -89,37 +89,61 @@ function dialog(title, content, word, act, kind = "main") {
   const heading = make("h2", { id: "dialog-title" }, title);
   const confirm = word && make("button", { class: `button ${kind}` }, say(word));
   const element = make("dialog", { "aria-labelledby": "dialog-title" });
-  const leave = button(word ? "cancel" : "close", () => element.close());
+  const leave = button(word ? "cancel" : "close", () => end());
   const form = make("form", {}, heading, content, wrong, make("p", { class: "row end" }, leave, confirm));
+  let doing = null; // what was confirmed, on its way
+  let resolve;
+  const done = new Promise((one) => (resolve = one));
+
+  /** Out of the page at once, a key that it shows too: the event `close` would come later. */
+  async function end() {
+    if (!element.isConnected) return;
+    element.close(); // gives the focus back
+    element.remove();
+    try {
+      // Who left before the answer sees the key that was made all the same.
+      const next = await doing;
+      await next?.();
+      resolve(doing !== null);
+    } catch {
+      resolve(false);
+    }
+  }
+
+  async function submit(event) {
+    event.preventDefault();
+    if (!act || confirm.disabled) return;
+    confirm.disabled = true;
+    wrong.hidden = true;
+    for (const field of form.elements) field.removeAttribute("aria-invalid");
+    try {
+      doing = act(form);
+      await doing;
+      end();
+    } catch (error) {
+      doing = null;
+      show(error);
+    }
+    confirm.disabled = false;
+  }
+
+  function show(error) {
+    if (!element.isConnected) return announce(error.message, "bad");
+    wrong.textContent = error.message;
+    wrong.hidden = false;
+    const field = error.param && form.elements.namedItem(error.param.split(/[.[]/)[0]);
+    field?.setAttribute?.("aria-invalid", "true");
+    field?.focus?.();
+  }
+
+  form.addEventListener("submit", submit);
+  element.addEventListener("cancel", (event) => {
+    event.preventDefault();
+    end();
+  });
+  element.addEventListener("close", end); // what no `cancel` came before
   element.append(form);
   document.body.append(element);
-  return new Promise((resolve) => {
-    let done = false;
-    let next = null;
-    form.addEventListener("submit", async (event) => {
-      event.preventDefault();
-      if (!act || confirm.disabled) return;
-      confirm.disabled = true;
-      wrong.hidden = true;
-      for (const field of form.elements) field.removeAttribute("aria-invalid");
-      try {
-        next = (await act(form)) ?? null;
-        done = true;
-        element.close();
-      } catch (error) {
-        wrong.textContent = error.message;
-        wrong.hidden = false;
-        const field = error.param && form.elements.namedItem(error.param.split(/[.[]/)[0]);
-        field?.setAttribute?.("aria-invalid", "true");
-        field?.focus?.();
-      }
-      confirm.disabled = false;
-    });
-    element.addEventListener("close", async () => {
-      element.remove();
-      if (next) await next();
-      resolve(done);
-    });
-    element.showModal();
-  });
+  element.showModal();
+  return done;
 }
