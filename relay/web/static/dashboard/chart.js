@@ -28,7 +28,7 @@ export function chart({ id, title, note, lines = false, whole = false, times, un
     bucket(at, unit, true),
     ...series.map((one) => (one.values[place] === null ? "–" : format(one.values[place]))),
   ]).reverse();
-  const heads = [["moment", ""], ...series.map((one) => [one.name, "number"])];
+  const heads = [["moment", ""], ...series.map((one) => [one.name, "number", true])];
   const asTable = make("div", { class: "as-table", hidden: true });
   const toggle = make("button", { type: "button", class: "button bare quiet", "aria-pressed": "false" });
   const show = (wanted) => {

@@ -33,9 +33,9 @@ export function badge(text, kind = "") {
   return make("span", { class: `badge ${kind}` }, text);
 }
 
-/** A table; `heads` are [word, "number" or ""], rows are lists of cells or whole <tr>s. */
+/** A table; `heads` are [word, "number" or "", whether it is a name as it stands], rows are lists of cells or whole <tr>s. */
 export function table(label, heads, rows) {
-  const head = heads.map(([word, kind]) => make("th", { scope: "col", class: kind }, say(word)));
+  const head = heads.map(([word, kind, name]) => make("th", { scope: "col", class: kind }, name ? word : say(word)));
   const body = rows.map((row) => Array.isArray(row) ? make("tr", {}, cells(heads, row)) : row);
   return make(
     "div",
