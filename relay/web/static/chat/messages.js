@@ -7,6 +7,7 @@ import { grow, sends } from "./composer.js";
 import { copy, find, iconButton, make } from "./elements.js";
 import { Markdown } from "./markdown.js";
 import { path, versions } from "./tree.js";
+import { renew } from "../renew.js";
 import { inLanguage, say, translate } from "./words.js";
 
 const NEAR_PX = 32; // from the end, that is at the end
@@ -89,7 +90,7 @@ export class Messages {
     item.problem?.remove();
     item.problem = node.error ? problem(node) : null;
     if (item.problem) foot.before(item.problem);
-    foot.replaceChildren(...this.#versions(node), ...(running ? [] : this.#actions(node)), details(node));
+    renew(foot, [...this.#versions(node), ...(running ? [] : this.#actions(node)), details(node)]);
   }
 
   #write(node) {

@@ -4,6 +4,7 @@ import { ask } from "./api.js";
 import { badge, button, cells, find, make, nothing, table } from "./elements.js";
 import { count, exact, moment, usd } from "./format.js";
 import { askKey, askRevoke, askRotate } from "./key_dialogs.js";
+import { renew } from "../renew.js";
 import { say } from "./words.js";
 
 const PAGE = 20;
@@ -47,7 +48,7 @@ function showPage() {
   if (first >= found.length) first = 0;
   const some = found.slice(first, first + PAGE);
   if (!some.length) {
-    find("keys-list").replaceChildren(nothing(say(keys.length ? "keysNoneFound" : "keysNone")));
+    renew(find("keys-list"), [nothing(say(keys.length ? "keysNoneFound" : "keysNone"))], () => find("keys-search"));
     return;
   }
   const values = { from: first + 1, to: first + some.length, count: found.length };
@@ -55,19 +56,21 @@ function showPage() {
     first += by;
     showPage();
   };
-  find("keys-list").replaceChildren(
+  // After the last page forwards is the way back; after a key that is gone, the search.
+  const next = (had) => (had.closest(".pages") && find("keys-list").querySelector(".pages button:enabled")) || find("keys-search");
+  renew(find("keys-list"), [
     table(say("keys"), HEADS, some.map(row)),
     make("p", { class: "row pages" },
       button("previous", move(-PAGE), { disabled: first === 0 }),
       make("span", { role: "status" }, say("page", values)),
       button("next", move(PAGE), { disabled: first + PAGE >= found.length })),
-  );
+  ], next);
 }
 
 function row(key) {
   const usable = key.status !== "revoked";
   const act = (word, dialog, kind = "") => button(word, async () => (await dialog(key, teams)) && showKeys(), {
-    class: `button bare small ${kind}`, "aria-label": `${say(word)}: ${key.name}`,
+    class: `button bare small ${kind}`, "aria-label": `${say(word)}: ${key.name}`, "data-act": word,
   });
   const state = key.previous_until && key.previous_until * 1000 > Date.now() && usable
     ? make("span", { class: "faint small" }, say("previousUntil", { time: moment(key.previous_until) })) : null;

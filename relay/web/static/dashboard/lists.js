@@ -4,6 +4,7 @@ import { ask } from "./api.js";
 import { button, find, make, nothing, table } from "./elements.js";
 import { exact, moment } from "./format.js";
 import { limits } from "./keys.js";
+import { renew } from "../renew.js";
 import { say } from "./words.js";
 
 const TEAMS = [["name", ""], ["keysIn", "number"], ["models", ""], ["limits", ""], ["moment", ""]];
@@ -28,10 +29,10 @@ export async function showAudit() {
     const page = await ask("audit", { query: { limit: PAGE, before: acts.at(-1)?.at ?? null } });
     acts.push(...page.data);
     const ended = page.data.length < PAGE;
-    find("audit-list").replaceChildren(
+    renew(find("audit-list"), [
       acts.length ? table(say("audit"), ACTS, acts.map(cellsOf)) : nothing(say("auditNone")),
       make("p", { class: "row pages" }, ended ? (acts.length ? make("span", { class: "faint" }, say("ended")) : null) : button("more", more)),
-    );
+    ], () => find("audit-list").querySelector(".scroll"));
   };
   await more();
 }

@@ -3,6 +3,7 @@
 import { ask } from "./api.js";
 import { badge, button, cells, find, make, nothing, table } from "./elements.js";
 import { duration, exact, moment, usd } from "./format.js";
+import { renew } from "../renew.js";
 import { known } from "./usage.js";
 import { say } from "./words.js";
 
@@ -55,12 +56,12 @@ async function more() {
 function show() {
   const list = rows.length ? table(say("requests"), HEADS, rows.flatMap(lines)) : nothing(say("requestsNone"));
   const far = before !== null && rows.at(-1)?.at !== before;
-  find("requests-list").replaceChildren(
+  renew(find("requests-list"), [
     list,
     make("p", { class: "row pages" },
       before === null ? (rows.length ? make("span", { class: "faint" }, say("ended")) : null) : button("more", more),
       far ? make("span", { class: "faint", role: "status" }, say("searchedTo", { time: moment(before) })) : null),
-  );
+  ], () => [...find("requests-list").querySelectorAll("[data-request] button")].at(-1));
 }
 
 function lines(one) {

@@ -4,6 +4,7 @@ import { ask } from "./api.js";
 import { chart } from "./chart.js";
 import { badge, cells, find, make, nothing, table } from "./elements.js";
 import { count, duration, exact, moment, share, usd } from "./format.js";
+import { renew } from "../renew.js";
 import { say } from "./words.js";
 
 const HOUR = 3600;
@@ -56,7 +57,7 @@ export async function showUsage() {
   const view = { times, unit, whole: placed(whole, times, unit), parts: parts?.map((one) => ({ ...one, lines: placed(one.report, times, unit) })) };
   find("updated").textContent = say("updated", { time: moment(now - 1) });
   find("tiles").replaceChildren(...tiles(whole.total));
-  find("filters").replaceChildren(...Object.entries(asked.filters).map(([by, value]) => chip(by, value)));
+  renew(find("filters"), Object.entries(asked.filters).map(([by, value]) => chip(by, value)), () => find("split"));
   const empty = whole.total.requests === 0;
   find("charts").replaceChildren(...(empty ? [nothing(say("noData"), say("noDataHint"))] : charts(view)));
   find("breakdown").hidden = empty;
@@ -70,7 +71,7 @@ async function partsOf(query, unit, groups) {
   const largest = [...all.data].sort((one, other) => other.requests - one.requests).slice(0, MOST_SERIES);
   return Promise.all(largest.map(async (line) => ({
     name: called(line, by),
-    report: await ask("usage", { query: { ...query, group_by: unit, [by]: line[by] }, keepEmpty: true }),
+    report: await ask("usage", { query: { ...query, group_by: unit, [by]: line[by] } }),
   })));
 }
 
@@ -162,13 +163,16 @@ function showGroups(report) {
       count(line.prompt_tokens + line.completion_tokens), usd(line.cost_usd), pair(line.latency_s), pair(line.first_token_s),
     ]));
   });
-  find("groups").replaceChildren(
+  const more = () => {
+    shown += 50;
+    showGroups(report);
+  };
+  renew(find("groups"), [
     table(say("breakdown"), HEADS, rows),
-    ...(lines.length > shown ? [make("button", { type: "button", class: "button", onclick: () => {
-      shown += 50;
-      showGroups(report);
-    } }, `${say("more")} (${lines.length - shown})`)] : []),
-  );
+    ...(lines.length > shown
+      ? [make("button", { type: "button", class: "button", onclick: more, "data-act": "more" }, `${say("more")} (${lines.length - shown})`)]
+      : []),
+  ], () => find("by"));
 }
 
 const pair = (times) => `${duration(times.p50)} / ${duration(times.p95)}`;
