@@ -132,6 +132,36 @@ def test_everything_is_within_reach_of_the_keyboard(visit: Visit, echo: RunningR
     expect(page.locator("#empty")).to_be_visible()
 
 
+def test_the_focus_stays_where_it_was(visit: Visit, relay: RunningRelay) -> None:
+    page = visit(relay.root)
+    for text in ("first", "second"):
+        page.keyboard.press("Control+Shift+o")
+        ask(page, text)
+    focused = page.locator(":focus")
+    page.keyboard.press("Control+k")
+    for _ in range(2):
+        page.keyboard.press("ArrowDown")
+    expect(focused).to_have_text("first")
+    page.keyboard.press("Enter")
+    expect(page.locator("#title")).to_have_text("first")
+    expect(focused).to_have_text("first")
+    page.keyboard.press("ArrowUp")
+    expect(focused).to_have_text("second")
+    page.locator("#conversations li").last.get_by_role("button", name="Rename").press("Enter")
+    page.get_by_role("textbox", name="Name of the conversation").fill("renamed")
+    page.keyboard.press("Enter")
+    expect(page.locator("#title")).to_have_text("renamed")
+    expect(focused).to_have_attribute("aria-label", "Rename")
+    page.get_by_role("button", name="Try again").press("Enter")
+    expect(page.locator(".which")).to_be_visible()
+    expect(page.locator("#scroller")).to_be_focused()
+    expect(page.locator("#send")).to_be_visible()
+    page.locator("#conversations li").last.get_by_role("button", name="Delete").press("Enter")
+    page.locator("dialog").get_by_role("button", name="Delete").press("Enter")
+    expect(page.locator("#conversations li")).to_have_count(1)
+    expect(focused).to_have_attribute("id", re.compile("^(search|query)$"))
+
+
 def test_an_input_methods_enter_sends_nothing(visit: Visit, echo: RunningRelay) -> None:
     page = visit(echo.root)
     page.fill("#query", "ni hao")

@@ -431,6 +431,60 @@ def test_conversations_go_out_to_a_file_and_come_back(
     expect(other.locator(".notice.bad")).to_contain_text("no conversations")
 
 
+MANY = """async (count) => {
+  const { openShelf } = await import("/static/chat/shelf.js");
+  const { ROOT, add, newConversation } = await import("/static/chat/tree.js");
+  const shelf = await openShelf();
+  for (let number = 0; number < count; number++) {
+    const one = { ...newConversation({}), title: `number ${number}`, changed: 1000 - number };
+    add(one, { parent: ROOT, role: "user", text: `question ${number}` });
+    await shelf.put(one);
+  }
+}"""
+
+
+def test_of_many_conversations_those_are_drawn_that_one_looks_at(
+    visit: Visit, echo: RunningRelay
+) -> None:
+    page = visit(echo.root)
+    page.evaluate(MANY, 230)
+    page.reload()
+    drawn = page.locator("#conversations li")
+    expect(drawn).to_have_count(100)
+    for count in (200, 230):
+        page.locator("#conversations").evaluate("(list) => list.scrollTo(0, list.scrollHeight)")
+        expect(drawn).to_have_count(count)
+    expect(drawn.last).to_have_text("number 229")
+    page.fill("#search", "question")
+    expect(drawn).to_have_count(100)
+    page.fill("#search", "question 229")
+    drawn.get_by_role("button", name="number 229").click()
+    page.fill("#search", "")
+    expect(page.locator("#conversations [aria-current]")).to_have_text("number 229")
+    page.reload()  # it is there, however old, when it is looked at
+    expect(page.locator("#conversations [aria-current]")).to_have_text("number 229")
+
+
+def test_a_browser_that_keeps_no_more_says_so_once(visit: Visit, echo: RunningRelay) -> None:
+    page = visit(echo.root)
+    page.evaluate(
+        """() => {
+          window.put = IDBObjectStore.prototype.put;
+          IDBObjectStore.prototype.put = () => { throw new DOMException("It is full."); };
+        }"""
+    )
+    for text in ("one", "two"):
+        ask(page, text)
+        answered(page, text)
+    expect(page.locator(".notice.bad")).to_have_count(1)
+    expect(page.locator(".notice.bad")).to_contain_text("It is full. Export all")
+    page.evaluate("() => { IDBObjectStore.prototype.put = window.put; }")
+    ask(page, "three")
+    answered(page, "three")
+    page.reload()
+    expect(bodies(page)).to_have_text(["one", "one", "two", "two", "three", "three"])
+
+
 @pytest.mark.parametrize("back_first", [False, True])
 def test_an_answer_goes_on_while_another_conversation_is_looked_at(
     visit: Visit, relay: RunningRelay, upstream: FakeUpstream, back_first: bool

@@ -24,6 +24,7 @@ class Chat {
   constructor(shelf) {
     this.shelf = shelf;
     this.short = [];
+    this.keeps = true; // whether the shelf takes what it is given
     this.answering = new Map(); // by conversation: {conversation, controller}
     this.key = new Key();
     this.messages = new Messages(find("messages"), find("scroller"), {
@@ -126,7 +127,13 @@ class Chat {
     const short = inShort(conversation);
     this.short = [short, ...this.short.filter(({ id }) => id !== short.id)];
     this.short.sort((one, other) => other.changed - one.changed);
-    await this.shelf.put(conversation);
+    try {
+      await this.shelf.put(conversation);
+      this.keeps = true;
+    } catch (error) {
+      if (this.keeps) notice(say("keptNot", { why: error.message }), true);
+      this.keeps = false; // which is said once
+    }
   }
 
   async rename(id) {
@@ -190,7 +197,10 @@ class Chat {
     history.replaceState(null, "", `#${conversation.id}`);
     announce(say("answering"));
     this.messages.following = true;
-    await Promise.all([this.#write(conversation, node, controller.signal), this.#changed(conversation)]);
+    const written = [this.#write(conversation, node, controller.signal), this.#changed(conversation)];
+    // The button that asked for it, or the field, is gone.
+    if (document.activeElement === document.body) this.messages.scroller.focus({ preventScroll: true });
+    await Promise.all(written);
   }
 
   async #write(conversation, node, signal) {

@@ -1,8 +1,11 @@
 // The list of conversations: opened, searched, renamed, deleted, kept in a file and brought back.
 
 import { find, iconButton, make } from "./elements.js";
+import { renew } from "../renew.js";
 import { say } from "./words.js";
 
+const DRAWN = 100; // conversations at first, and again each time the list is scrolled to its end
+const NEAR_PX = 300; // from there
 const NARROW = matchMedia("(max-width: 56rem)");
 
 export class Sidebar {
@@ -12,10 +15,17 @@ export class Sidebar {
     this.element = find("sidebar");
     this.search = find("search");
     this.short = [];
+    this.found = []; // those that are searched for
     this.current = null;
-    this.search.addEventListener("input", () => this.#draw());
+    this.most = DRAWN;
+    this.search.addEventListener("input", () => {
+      this.most = DRAWN;
+      find("conversations").scrollTop = 0;
+      this.#draw();
+    });
     this.search.addEventListener("keydown", (event) => this.#walk(event));
     find("conversations").addEventListener("keydown", (event) => this.#walk(event));
+    find("conversations").addEventListener("scroll", () => this.#scrolled(), { passive: true });
     for (const id of ["new", "new-top"]) find(id).addEventListener("click", () => this.#done(handlers.onNew()));
     find("export").addEventListener("click", handlers.onExport);
     find("import").addEventListener("click", () => find("imported").click());
@@ -70,21 +80,30 @@ export class Sidebar {
 
   #draw() {
     const wanted = this.search.value.trim().toLowerCase();
-    const found = this.short.filter(({ text }) => text.includes(wanted));
-    const items = found.map((one) => this.#item(one));
+    this.found = this.short.filter(({ text }) => text.includes(wanted));
+    this.most = Math.max(this.most, this.found.findIndex(({ id }) => id === this.current) + 1);
+    const items = this.found.slice(0, this.most).map((one) => this.#item(one));
     if (wanted && !items.length) items.push(make("li", { class: "none" }, say("none")));
-    find("conversations").replaceChildren(...items);
+    renew(find("conversations"), items, () => this.search);
+  }
+
+  #scrolled() {
+    const { scrollTop, scrollHeight, clientHeight } = find("conversations");
+    if (scrollHeight - scrollTop - clientHeight > NEAR_PX || this.most >= this.found.length) return;
+    find("conversations").append(...this.found.slice(this.most, this.most + DRAWN).map((one) => this.#item(one)));
+    this.most += DRAWN;
   }
 
   #item({ id, title }) {
     const open = make("button", {
       type: "button",
       class: "open",
+      "data-act": "open",
       "aria-current": id === this.current ? "true" : null,
       title,
       onclick: () => this.#done(this.handlers.onOpen(id)),
     }, title || say("untitled"));
-    return make("li", {}, open,
+    return make("li", { "data-conversation": id }, open,
       iconButton("edit", "rename", () => this.handlers.onRename(id)),
       iconButton("trash", "delete", () => this.handlers.onDelete(id)));
   }
