@@ -40,6 +40,7 @@ EXPOSED = b", ".join(
         b"server-timing",
         b"retry-after",
         b"retry-after-ms",
+        b"x-should-retry",
         *(
             name
             for kind in (b"limit", b"remaining", b"reset")

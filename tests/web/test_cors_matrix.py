@@ -83,7 +83,13 @@ def check(
         assert given.pop("access-control-allow-origin") == [origin], who
         (exposed,) = given.pop("access-control-expose-headers")
         assert "*" not in exposed
-        for name in ("x-request-id", "retry-after", "server-timing", "x-relay-upstream"):
+        for name in (
+            "x-request-id",
+            "retry-after",
+            "x-should-retry",
+            "server-timing",
+            "x-relay-upstream",
+        ):
             assert name in exposed.split(", ")
         assert "x-ratelimit-remaining-tokens" in exposed.split(", ")
         assert given == {}, who
