@@ -7,6 +7,20 @@ FORM = r"^(\*|[a-z][a-z0-9+.-]*://([a-z0-9._~-]+|\[[0-9a-f:.]+\])(:\d{1,5}|:\*)?
 """What an entry may be, as browsers write origins: in lower case, without a slash at the end."""
 
 
+def check_origin(value: str) -> str:
+    """The entry, if it is one.
+
+    Raises:
+        ValueError: it is none; says how one is written.
+    """
+    if re.fullmatch(FORM, value):
+        return value
+    raise ValueError(
+        f"'{value}' is no origin: write it as browsers do, in lower case and without a path or a "
+        "slash at the end, as https://app.example or http://host:*"
+    )
+
+
 class OriginList:
     """One such list; `any` when it holds `*`."""
 

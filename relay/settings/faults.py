@@ -1,7 +1,6 @@
 """What must hold between settings that are right by themselves."""
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from relay.origins import FORM
+from relay.origins import check_origin
 from relay.settings.nearest import did_you_mean
 from relay.settings.values import is_loopback
 
@@ -92,11 +91,12 @@ def _door_faults(settings: "Settings") -> Iterator[str]:
     if NULL in settings.cors_origins and settings.cors_credentials:
         yield "cors_origins 'null' and cors_credentials cannot go together: any page can be 'null'"
     for origin in settings.cors_origins:
-        if origin != NULL and not re.fullmatch(FORM, origin):
-            yield (
-                f"cors_origins has '{origin}': write origins as browsers do, in lower case and "
-                "without a path or a slash at the end, as https://app.example or http://host:*"
-            )
+        if origin == NULL:
+            continue
+        try:
+            check_origin(origin)
+        except ValueError as fault:
+            yield f"cors_origins: {fault}"
     # With an admin key, keys can be made; until there is one, nobody comes in.
     if not (settings.has_keys or settings.admin_key or settings.anonymous):
         yield (

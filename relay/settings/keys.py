@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from relay.origins import FORM
+from relay.origins import check_origin
 from relay.settings.upstream import Section
 from relay.settings.values import is_loopback, split_commas
 
@@ -48,7 +48,7 @@ Moment = Annotated[datetime, AfterValidator(_in_utc)]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,100}$")]
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
-Origin = Annotated[str, Field(pattern=FORM, max_length=256)]
+Origin = Annotated[str, Field(max_length=256), AfterValidator(check_origin)]
 Models = Annotated[tuple[ModelName, ...], Field(min_length=1, max_length=MOST_NAMES)]
 OriginNames = Annotated[tuple[Origin, ...], Field(min_length=1, max_length=MOST_NAMES)]
 Network = Annotated[str, AfterValidator(_check_network)]

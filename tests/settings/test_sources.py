@@ -224,7 +224,10 @@ class TestFaults:
             ({"RELAY_MODE": "remote"}, "there is no upstream: set RELAY_UPSTREAM_URL"),
             ({"RELAY_CORS_ORIGINS": "*", "RELAY_CORS_CREDENTIALS": "1"}, "cannot go together"),
             ({"RELAY_CORS_ORIGINS": "null", "RELAY_CORS_CREDENTIALS": "1"}, "any page can be"),
-            ({"RELAY_CORS_ORIGINS": "https://A.example/"}, "cors_origins has 'https://A.example/'"),
+            (
+                {"RELAY_CORS_ORIGINS": "https://A.example/"},
+                "cors_origins: 'https://A.example/' is no origin: write it as browsers do",
+            ),
         ],
     )
     def test_the_text_says_what_is_wrong(self, place, variables, told):

@@ -205,6 +205,13 @@ def test_what_is_wrong_is_named(relay: RunningRelay, body: Any, param: str | Non
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
 
 
+def test_an_origin_that_is_none_is_told_how_one_is_written(relay: RunningRelay) -> None:
+    answer = call(relay, "POST", "keys", {"name": "a", "origins": ["https://A.example/"]})
+    message = answer.json()["error"]["message"]
+    assert "'https://A.example/' is no origin" in message
+    assert "in lower case and without a path or a slash at the end" in message
+
+
 def test_no_json_is_said_so_and_a_name_cannot_be_taken_away(relay: RunningRelay) -> None:
     answer = relay.http.post("/admin/keys", content=b"{", headers=ADMIN)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, None)
