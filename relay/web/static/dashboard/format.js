@@ -18,6 +18,9 @@ export function usd(value) {
   return `$${new Intl.NumberFormat(locale(), options).format(value)}`;
 }
 
+/** Dollars on an axis, which are round ones and have little room. */
+export const usdAxis = (value) => (value === 0 || value >= 10 ? `$${count(value)}` : usd(value));
+
 export function share(part, whole) {
   const options = { style: "percent", maximumFractionDigits: part && part / whole < 0.1 ? 2 : 1 };
   return new Intl.NumberFormat(locale(), options).format(whole ? part / whole : 0);

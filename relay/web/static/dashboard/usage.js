@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { chart } from "./chart.js";
 import { badge, cells, find, make, nothing, table } from "./elements.js";
-import { count, duration, exact, moment, share, usd } from "./format.js";
+import { count, duration, exact, moment, share, usd, usdAxis } from "./format.js";
 import { renew } from "../renew.js";
 import { say } from "./words.js";
 
@@ -108,7 +108,7 @@ function charts({ times, unit, whole, parts }) {
     chart({ ...usual, id: "tokens", title: say("tokens"), note: per, ...counted,
       series: amounts((line) => line.prompt_tokens + line.completion_tokens,
         [["prompt", "s4", (line) => line.prompt_tokens], ["completion", "s3", (line) => line.completion_tokens]]) }),
-    chart({ ...usual, id: "cost", title: say("cost"), note: `${say("costUnit")} ${per}`, format: usd,
+    chart({ ...usual, id: "cost", title: say("cost"), note: `${say("costUnit")} ${per}`, format: usd, axis: usdAxis,
       series: amounts((line) => line.cost_usd, [["cost", "s5", (line) => line.cost_usd]]) }),
     chart({ ...usual, id: "latency", lines: true, title: say("latencyTitle"), note: `${parts ? "p95 " : ""}${per}`, format: duration, series: times_("latency_s") }),
     chart({ ...usual, id: "first-token", lines: true, title: say("firstTokenTitle"), note: `${parts ? "p95 " : ""}${per}`, format: duration, series: times_("first_token_s") }),
