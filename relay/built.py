@@ -289,6 +289,7 @@ class Built:
                 self.state,
                 lambda: self.router.serving,
                 self.local_states,
+                guarded=keyring.guarded,
                 administered=administered,
             )
         )

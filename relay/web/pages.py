@@ -52,11 +52,13 @@ def pages_router(
     serving: Callable[[], str],
     models: Callable[[], Mapping[str, str]],
     *,
+    guarded: Callable[[], bool],
     administered: bool = False,
 ) -> APIRouter:
     """The page and the probes; `state` is `ready`, or what is missing, `serving` the side.
 
-    `models` tells how the local ones do, where they serve. The dashboard needs the admin API: if
+    `models` tells how the local ones do, where they serve, `guarded` whether a key is needed, so
+    that the page need not try without one. The dashboard needs the admin API: if
     it is not `administered`, a page says how to switch that on.
     """
     router = APIRouter()
@@ -81,7 +83,7 @@ def pages_router(
     @router.get("/readyz", tags=["probes"], summary="It can serve", responses={503: {}})
     async def readyz() -> Response:
         now = state()
-        told: dict[str, object] = {"status": now, "serving": serving()}
+        told: dict[str, object] = {"status": now, "serving": serving(), "needs_key": guarded()}
         if local := models():
             told["models"] = dict(local)
         return JSONResponse(told, 200 if now == "ready" else 503)

@@ -64,6 +64,11 @@ def test_the_page_the_probes_and_the_documentation_need_no_key(
     assert guarded.http.get(path).status_code == 200
 
 
+def test_whether_a_key_is_needed_is_told(guarded: RunningRelay, echo: RunningRelay) -> None:
+    assert guarded.http.get("/readyz").json()["needs_key"] is True
+    assert echo.http.get("/readyz").json()["needs_key"] is False
+
+
 @pytest.mark.parametrize(
     "target",
     [

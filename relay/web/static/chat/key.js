@@ -2,12 +2,14 @@
 
 import { find } from "./elements.js";
 import { Failure, call } from "./stream.js";
+import { say } from "./words.js";
 
 const KEPT = "relay-key";
 
 export class Key {
   constructor() {
     this.asking = null;
+    this.open = false; // whether the relay has said that it needs no key
     find("keys").addEventListener("submit", () => {
       const value = find("key").value.trim();
       if (value) sessionStorage.setItem(KEPT, value);
@@ -27,6 +29,8 @@ export class Key {
     for (;;) {
       const tried = this.value;
       try {
+        // Trying without one would be an error in the browser's console.
+        if (tried === null && (await this.#needed())) throw new Failure(say("keyAsked"), { status: 401 });
         return await act(tried);
       } catch (error) {
         if (!(error instanceof Failure) || error.status !== 401) throw error;
@@ -39,6 +43,15 @@ export class Key {
   /** One request of the API. */
   call(path, options = {}) {
     return this.using((key) => call(path, { ...options, key }));
+  }
+
+  async #needed() {
+    try {
+      this.open ||= !(await (await fetch("/readyz")).json()).needs_key;
+    } catch {
+      return false; // nobody is there: what is asked for will find that out
+    }
+    return !this.open;
   }
 
   /** Whether there is a new one. Two who ask at once are given the same answer. */
