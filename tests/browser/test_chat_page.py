@@ -465,6 +465,53 @@ def test_of_many_conversations_those_are_drawn_that_one_looks_at(
     expect(page.locator("#conversations [aria-current]")).to_have_text("number 229")
 
 
+def test_two_tabs_know_of_each_other_and_lose_nothing(
+    visit: Visit, relay: RunningRelay, upstream: FakeUpstream
+) -> None:
+    one = visit(relay.root)
+    two = one.context.new_page()
+    two.goto(relay.root)
+    expect(two.locator("#chat[aria-busy=true]")).to_have_count(0)
+    ask(one, "first")
+    answered(one, "first")
+    two.locator("#conversations .open").click()
+    answered(two, "first")
+    gate = Gate()
+    pieces = transcripts.chat_stream(["slow", " answer"])
+    upstream.answer(
+        Script(pieces=pieces, piece_gates={2: gate}, headers=STREAM), path=CHAT, times=1
+    )
+    ask(one, "while this is answered")
+    expect(last(one).locator(".body")).to_have_text("slow")
+    other = transcripts.chat_stream(["other"])
+    upstream.answer(Script(pieces=other, headers=STREAM), path=CHAT, times=1)
+    ask(two, "this is asked")
+    answered(two, "other")
+    gate.open()
+    answered(one, "slow answer")
+    for page in (one, two):
+        page.reload()
+        assert page.evaluate(TEXTS) == [
+            "first",
+            "other",
+            "slow answer",
+            "this is asked",
+            "while this is answered",
+        ]
+    two.hover("#conversations li")
+    button(two, "Delete").click()
+    button(two.locator("dialog"), "Delete").click()
+    expect(one.locator("#conversations li")).to_have_count(0)
+
+
+TEXTS = """async () => {
+  const shelf = await (await import("/static/chat/shelf.js")).openShelf();
+  const [{ id }] = await shelf.list();
+  const { nodes } = await shelf.get(id);
+  return [...new Set(Object.values(nodes).map((node) => node.text))].sort();
+}"""
+
+
 def test_a_browser_that_keeps_no_more_says_so_once(visit: Visit, echo: RunningRelay) -> None:
     page = visit(echo.root)
     page.evaluate(

@@ -10,7 +10,7 @@ import { Messages } from "./chat/messages.js";
 import { Models } from "./chat/models.js";
 import { Serving } from "./chat/serving.js";
 import { Settings, usualSettings } from "./chat/settings.js";
-import { inShort, openShelf } from "./chat/shelf.js";
+import { inShort, latestFirst, openShelf } from "./chat/shelf.js";
 import { Sidebar } from "./chat/sidebar.js";
 import { load, save } from "./chat/transfer.js";
 import { ROOT, add, look, newConversation, path, remove, titleOf } from "./chat/tree.js";
@@ -54,6 +54,7 @@ class Chat {
       onImport: (file) => this.import(file),
     });
     new Serving(find("serving"), () => this.models.load());
+    shelf.listen((id) => this.elsewhere(id));
     this.#listen();
   }
 
@@ -125,14 +126,26 @@ class Chat {
 
   async keep(conversation) {
     const short = inShort(conversation);
-    this.short = [short, ...this.short.filter(({ id }) => id !== short.id)];
-    this.short.sort((one, other) => other.changed - one.changed);
+    this.short = latestFirst([short, ...this.short.filter(({ id }) => id !== short.id)]);
     try {
       await this.shelf.put(conversation);
       this.keeps = true;
     } catch (error) {
       if (this.keeps) notice(say("keptNot", { why: error.message }), true);
       this.keeps = false; // which is said once
+    }
+  }
+
+  /** Another tab has kept or deleted one. */
+  async elsewhere(id) {
+    const found = await this.shelf.get(id);
+    const rest = this.short.filter((one) => one.id !== id);
+    this.short = latestFirst(found ? [...rest, inShort(found)] : rest);
+    if (found && id === this.conversation.id && !this.answering.has(id)) {
+      this.conversation = found;
+      this.#show();
+    } else {
+      this.#list();
     }
   }
 

@@ -1,9 +1,13 @@
 // Where conversations are kept: this browser's database, and nowhere else.
 //
+// Several tabs share it. What one has written joins what another writes (a conversation is a tree
+// whose nodes are only added, but for those in `gone`), and each hears of what the others do.
+//
 // A browser that keeps nothing (some do so in private windows) gets a shelf that lasts as long as
 // the page.
 
 const STORE = "conversations";
+const TABS = "relay-conversations";
 
 export async function openShelf() {
   try {
@@ -16,6 +20,12 @@ export async function openShelf() {
 class Shelf {
   constructor(database) {
     this.database = database;
+    this.tabs = new BroadcastChannel(TABS);
+  }
+
+  /** `onChange(id)` hears of a conversation that another tab has kept or deleted. */
+  listen(onChange) {
+    this.tabs.addEventListener("message", ({ data }) => onChange(data));
   }
 
   /** Every conversation in short (id, title, changed, all its text), the latest first. */
@@ -38,12 +48,20 @@ class Shelf {
     return done(this.#store("readonly").get(id));
   }
 
-  put(conversation) {
-    return done(this.#store("readwrite").put(conversation));
+  /** Keep it; nodes that another tab has added meanwhile are put into it. */
+  async put(conversation) {
+    const store = this.#store("readwrite");
+    const known = (await done(store.get(conversation.id)))?.nodes ?? {};
+    for (const [id, node] of Object.entries(known)) {
+      if (!conversation.gone?.includes(id)) conversation.nodes[id] ??= node;
+    }
+    await done(store.put(conversation));
+    this.tabs.postMessage(conversation.id);
   }
 
-  delete(id) {
-    return done(this.#store("readwrite").delete(id));
+  async delete(id) {
+    await done(this.#store("readwrite").delete(id));
+    this.tabs.postMessage(id);
   }
 
   #store(mode) {
@@ -53,6 +71,8 @@ class Shelf {
 
 class ShortShelf {
   kept = new Map();
+
+  listen() {} // no other tab sees it
 
   async list() {
     return latestFirst([...this.kept.values()].map(inShort));
@@ -84,7 +104,7 @@ function done(request) {
   });
 }
 
-const latestFirst = (short) => short.sort((one, other) => other.changed - one.changed);
+export const latestFirst = (short) => short.sort((one, other) => other.changed - one.changed);
 
 export function inShort({ id, title, changed, nodes }) {
   const text = [title, ...Object.values(nodes).map((node) => node.text)].join("\n").toLowerCase();

@@ -51,6 +51,7 @@ export function look(conversation, node) {
 /** Take out a node that nothing follows. */
 export function remove(conversation, node) {
   delete conversation.nodes[node.id];
+  conversation.gone = [...(conversation.gone ?? []), node.id];
   delete conversation.shown[node.parent];
 }
 
