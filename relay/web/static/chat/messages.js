@@ -214,7 +214,7 @@ function details(node) {
     parts.push(say("tokens", { prompt: number(prompt, 0), completion: number(completion, 0) }));
     told.title = say("tokensHint");
   }
-  if (node.ms) parts.push(say("seconds", { count: number(node.ms / 1000, 1) }));
+  if (node.ms) parts.push(say("seconds", { count: number(node.ms / 1000, node.ms < 100 ? 2 : 1) }));
   if (node.costUsd === 0) parts.push(say("free"));
   else if (node.costUsd) parts.push(`$${node.costUsd.toLocaleString(inLanguage(), { maximumSignificantDigits: 2 })}`);
   if (node.upstream) parts.push(node.upstream === "local" ? say("local") : node.upstream);

@@ -39,7 +39,7 @@ export function table(label, heads, rows) {
   const body = rows.map((row) => Array.isArray(row) ? make("tr", {}, cells(heads, row)) : row);
   return make(
     "div",
-    { class: "scroll", tabindex: "0" }, // so that the arrow keys move it
+    { class: "scroll", tabindex: "0", role: "group", "aria-label": label }, // so that the arrow keys move it
     make("table", { "aria-label": label }, make("thead", {}, make("tr", {}, head)), make("tbody", {}, body)),
   );
 }
