@@ -227,20 +227,29 @@ class Chat {
     if (!node.model) await this.models.loading;
     node.model ||= this.models.name;
     await answer(conversation, node, { key: this.key, signal, onGrow });
-    if (!this.answering.delete(conversation.id)) return; // it was deleted meanwhile
+    if (!this.answering.has(conversation.id)) return; // it was deleted meanwhile
+    await this.keep(conversation); // what is shown as whole outlives a reload
+    if (!this.answering.delete(conversation.id)) return;
     if (conversation === this.conversation) {
       announce(node.state === "done" ? `${say("answered")} ${node.text.slice(0, ANNOUNCED)}` : say(node.error ? "error" : "stopped"));
     }
-    await this.#changed(conversation);
-    node.costUsd = await cost(this.key, node);
-    if (node.costUsd !== null) await this.#changed(conversation);
+    this.#redraw(conversation);
+    const costUsd = await cost(this.key, node);
+    const latest = costUsd === null ? null : await this.#get(conversation.id);
+    if (!latest?.nodes[node.id]) return; // nobody knows it, or the conversation is gone
+    latest.nodes[node.id].costUsd = costUsd;
+    await this.#changed(latest);
   }
 
   #changed(conversation) {
     const kept = this.keep(conversation);
+    this.#redraw(conversation);
+    return kept;
+  }
+
+  #redraw(conversation) {
     if (conversation === this.conversation) this.#show();
     else this.#list();
-    return kept;
   }
 
   #show() {
