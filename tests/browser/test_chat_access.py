@@ -88,10 +88,17 @@ def test_axe_finds_nothing_serious_on_a_phone(visit: Visit, relay: RunningRelay)
     assert hindrances(page) == []
 
 
-def test_a_phone_shows_all_of_it(visit: Visit, relay: RunningRelay) -> None:
-    page = visit(relay.root, viewport=PHONE, has_touch=True, is_mobile=True)
+@pytest.mark.parametrize("width", [PHONE["width"], 320])
+def test_a_phone_shows_all_of_it(
+    visit: Visit, relay: RunningRelay, upstream: FakeUpstream, width: int
+) -> None:
+    names = transcripts.models_body("a-model-of-a-vendor-with-a-name-that-fits-no-phone")
+    upstream.answer(Script(body=names), path="/v1/models")
+    page = visit(relay.root, viewport=PHONE | {"width": width}, has_touch=True, is_mobile=True)
+    expect(page.locator("#model")).to_have_value(re.compile("fits-no-phone$"))
+    expect(page.locator("#serving")).to_be_visible()
     ask(page, "How does a hash table work?")
-    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") == width
     expect(page.locator("#sidebar")).to_be_hidden()
     page.click("#sidebar-toggle")
     page.locator("#conversations .open").click()
@@ -100,7 +107,8 @@ def test_a_phone_shows_all_of_it(visit: Visit, relay: RunningRelay) -> None:
         box = page.locator(name).bounding_box()
         assert box is not None
         assert box["x"] >= 0
-        assert box["x"] + box["width"] <= PHONE["width"]
+        assert box["x"] + box["width"] <= width
+        assert name == "#query" or box["height"] <= 40  # in a line
 
 
 def test_everything_is_within_reach_of_the_keyboard(visit: Visit, echo: RunningRelay) -> None:
