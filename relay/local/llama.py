@@ -34,6 +34,7 @@ from relay.local.llama_request import (
     Ask,
     EngineRequest,
     build,
+    hold,
     in_rounds,
     limits_and_seed,
 )
@@ -177,6 +178,9 @@ class LlamaBackend(Answering):
             name: payload[name] for name in SAMPLING & payload.keys() if payload[name] is not None
         }
         body |= limits_and_seed(payload, [request.max_tokens or DEFAULT_TOKENS])
+        rules = []
+        if "json_schema" in body:
+            rules = [hold(body, "json_schema", body.pop("json_schema"))]
         if request.logprobs is not None:
             body["logprobs"] = max(1, request.logprobs)
         count, parallel = request.n or 1, self._options.parallel
@@ -185,14 +189,14 @@ class LlamaBackend(Answering):
             for place, prompt in enumerate(request.prompts())
             for ask in in_rounds(body | {"prompt": prompt}, count, parallel, prompt=place)
         ]
-        asked = EngineRequest(asks, chat=False, places=min(count, parallel))
+        asked = EngineRequest(asks, chat=False, places=min(count, parallel), rules=rules)
         return CompletionForm(request), TextReader(), asked
 
     def _fit(self, asked: EngineRequest) -> EngineRequest:
         """The request as this model can take it. Runs in a thread."""
         engine = self._writer.engine
-        for param, schema in asked.schemas:
-            engine.check_schema(schema, param=param)
+        for rule in asked.rules:
+            engine.check_rule(rule)
         if asked.chat and self._options.overflow == "trim":
             asked = trimmed(engine, asked, self._options.context_tokens)
         return within_length(engine, asked)

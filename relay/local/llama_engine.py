@@ -4,6 +4,7 @@ Everything here blocks, and belongs into a thread. While a file is being loaded 
 Python's lock, so the process is quiet for that time (0.3 to 1.5 s for the small model).
 """
 
+import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from relay.errors import InvalidRequest
 from relay.local.gguf import GgufHead, NotGguf, read_head
 from relay.local.llama_chunks import first_line, refusal
+from relay.local.llama_schema import Rule
 from relay.local.resident import Unloadable
 
 CACHE_MIB = 64
@@ -27,8 +29,11 @@ LISTENER_THREADS = 1
 OVERHEAD_BYTES = 150 * 1024 * 1024
 """What the engine takes beside weights and cache: buffers of one batch, the tables of words."""
 
-KNOWN_SCHEMAS = 1000
-"""How many schemas are remembered that the engine can read."""
+KNOWN_RULES = 10_000
+"""How many grammars are remembered that the engine can use; by 32 bytes each."""
+
+TRIAL_TOKENS = 4
+"""Some grammars fail behind an opening brace only."""
 
 Body = dict[str, Any]
 Take = Callable[[dict[str, Any]], bool]
@@ -114,7 +119,7 @@ class LlamaEngine:
                 f"The model file {opening.path.name} could not be loaded: it is damaged, larger "
                 "than the free memory, or of a kind that xllamacpp does not know."
             ) from exc
-        self._readable: set[str] = set()
+        self._held_to: set[bytes] = set()
         # Warms it up, and proves that its loop runs: freed before that, the engine waits for ever.
         if opening.embeddings:
             self._server.handle_embeddings({"input": "a"})
@@ -170,27 +175,31 @@ class LlamaEngine:
             raise refusal(error)
         return int(error["n_prompt_tokens"])
 
-    def check_schema(self, schema: Any, *, param: str) -> None:
-        """Whether answers can be made to follow a JSON schema: in a grammar, nobody would say.
+    def check_rule(self, rule: Rule) -> None:
+        """See that answers are held to a grammar: of one that it cannot use, the engine is silent.
+
+        So it is asked for a few tokens that should be line breaks above all: none may come. It
+        answers nobody else while it reads the grammar.
 
         Raises:
-            InvalidRequest: they cannot.
+            InvalidRequest: they are not.
         """
-        key = repr(schema)
-        if key in self._readable:
+        key = hashlib.sha256(rule.grammar.encode()).digest()
+        if key in self._held_to:
             return
-        form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
-        messages = [{"role": "user", "content": "a"}]
-        try:
-            self.count({"messages": messages, "response_format": form}, chat=True)
-        except InvalidRequest as exc:
-            problem = exc.message.rpartition(": ")[2]
-            raise InvalidRequest(
-                f"The local model cannot follow the JSON schema of '{param}': {problem}",
-                param=param,
-            ) from exc
-        if len(self._readable) < KNOWN_SCHEMAS:
-            self._readable.add(key)
+        said = ""
+
+        def look(chunk: dict[str, Any]) -> bool:
+            nonlocal said
+            said += "".join(choice["text"] for choice in chunk.get("choices", ()))
+            return False
+
+        trial = {"prompt": "A", "max_tokens": TRIAL_TOKENS, "stream": True, "temperature": 0}
+        self.ask(trial | {"grammar": rule.grammar, "logit_bias": {"\n": 100}}, look, chat=False)
+        if "\n" in said or said[:1].isspace():
+            raise InvalidRequest(rule.refusal, param=rule.param)
+        if len(self._held_to) < KNOWN_RULES:
+            self._held_to.add(key)
 
     def embed(self, texts: list[Any]) -> dict[str, Any]:
         """The embeddings of texts or token lists, as OpenAI's answer.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from relay.errors import InvalidRequest
-from relay.local.llama_schema import compact_json
+from relay.local.llama_schema import Rule, rule_of
 from relay.local.llama_tools import Toolbox, as_text, read_tools
 from relay.schema import ChatCompletionRequest
 
@@ -86,8 +86,8 @@ class Ask:
 class EngineRequest:
     """What to ask the engine, one after the other, and what we do for it.
 
-    `places` is how many answers come at once. `schemas` have to be such that the engine can follow
-    them; each is named by its field. With `tools` answers may be calls, and JSON that is no call
+    `places` is how many answers come at once. `rules` have to be such that the engine can hold
+    answers to them. With `tools` answers may be calls, and JSON that is no call
     with `json_text`. `max_length`: ChatGLM's limit, which needs the prompt's tokens, which only the
     engine knows.
     """
@@ -97,7 +97,7 @@ class EngineRequest:
     places: int = 1
     tools: Toolbox | None = None
     json_text: bool = False
-    schemas: Sequence[tuple[str, Any]] = ()
+    rules: Sequence[Rule] = ()
     max_length: int | None = None
 
 
@@ -126,13 +126,16 @@ def build(
         }
     toolbox = read_tools(request)
     answer_schema = _answer_schema(body)
-    schemas: list[tuple[str, Any]] = []
+    rules: list[Rule] = []
     if answer_schema is not None:
-        schemas.append(("response_format", answer_schema))
-        body["grammar"] = f"%llguidance {{}}\nstart: {compact_json(answer_schema)}\n"
+        rules.append(hold(body, "response_format", answer_schema))
+    elif "json_schema" in body:
+        answer_schema = body.pop("json_schema")
+        rules.append(hold(body, "json_schema", answer_schema))
     if own_tools:
         if toolbox is not None:
-            schemas += toolbox.schemas()
+            _refuse_two_grammars(payload, "tools")
+            rules += toolbox.rules()
             body["grammar"] = toolbox.grammar(answer_schema)
             body["messages"] = toolbox.told(body["messages"])
         else:
@@ -146,9 +149,23 @@ def build(
         places=min(count, parallel),
         tools=toolbox,
         json_text=answer_schema is not None and toolbox is not None and not toolbox.forced,
-        schemas=schemas,
+        rules=rules,
         max_length=request.max_length,
     )
+
+
+def hold(body: dict[str, Any], param: str, schema: Any) -> Rule:
+    """Hold the answers of that body to a schema, which came in the field `param`.
+
+    Raises:
+        InvalidRequest: it is no schema, is too large, or there is a grammar already.
+    """
+    if not isinstance(schema, dict):
+        raise InvalidRequest(f"'{param}' is a JSON schema, an object.", param=param)
+    _refuse_two_grammars(body, param)
+    rule = rule_of(param, schema)
+    body["grammar"] = rule.grammar
+    return rule
 
 
 def limits_and_seed(payload: Mapping[str, Any], limits: Sequence[int | None]) -> dict[str, Any]:
@@ -197,6 +214,15 @@ def _refuse(payload: Mapping[str, Any]) -> None:
             raise InvalidRequest(f"The local model knows no '{name}': {advice}.", param=name)
     if set(payload.get("modalities") or ()) - {"text"}:
         raise InvalidRequest("The local model gives text only.", param="modalities")
+    if not isinstance(payload.get("chat_template_kwargs") or {}, dict):
+        raise InvalidRequest("'chat_template_kwargs' is an object.", param="chat_template_kwargs")
+
+
+def _refuse_two_grammars(body: Mapping[str, Any], param: str) -> None:
+    if body.get("grammar") is not None:
+        raise InvalidRequest(
+            f"An answer cannot be held to 'grammar' and '{param}' at once.", param="grammar"
+        )
 
 
 def _answer_schema(body: dict[str, Any]) -> Any:

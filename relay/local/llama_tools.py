@@ -12,13 +12,13 @@ Source: llguidance's Lark-like grammars, which the engine takes; OpenAI's `tools
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from relay import history
 from relay.errors import InvalidRequest
 from relay.history import BLANK_LINE, text_of
-from relay.local.llama_schema import compact_json
+from relay.local.llama_schema import Rule, compact_json, rule_of
 from relay.schema import ChatCompletionRequest
 
 MOST_CALLS = 8
@@ -47,12 +47,19 @@ class Toolbox:
     forced: bool
     parallel: bool
 
-    def schemas(self) -> list[tuple[str, Any]]:
-        """The schemas of arguments, with the names of the fields they came in."""
-        return [
-            (f"tools[{place}].function.parameters", _parameters(function))
+    def rules(self) -> list[Rule]:
+        """What arguments have to follow, each function's and all together.
+
+        Raises:
+            InvalidRequest: a schema is too large for the engine.
+        """
+        rules = [
+            rule_of(f"tools[{place}].function.parameters", _parameters(function))
             for place, function in enumerate(self.functions)
         ]
+        # An answer in words may begin with anything, so it is the demanded calls that are tried.
+        whole = replace(self, forced=True).grammar()
+        return [*rules, Rule("tools", whole, "The local model cannot be held to so many tools.")]
 
     def grammar(self, answer: Any = None) -> str:
         """What an answer may be; `answer` is a schema that its text has to follow."""

@@ -6,10 +6,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import pytest
+from pydantic import AnyUrl, BaseModel, Field
 
 from local.calls import body, chat_call, deltas, events, no_threads_left, text, until
 from relay.errors import BackendError, InvalidRequest, NoUpstream, RouteNotFound
@@ -268,19 +272,63 @@ async def test_tools_may_be_left_to_the_files_template() -> None:
 
 
 @pytest.mark.parametrize(
-    "field",
+    "schema",
     [
-        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "odd"}}}]},
-        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "odd"}}}},
+        {"type": "odd"},
+        {"type": "string", "pattern": "(?=a)b"},
+        {"type": "integer", "minimum": 5, "maximum": 3},
+        {"type": "array", "items": {"type": "integer"}, "uniqueItems": True},
+        {"oneOf": [{"type": "string"}, {"type": "string", "maxLength": 3}]},
+        {"$ref": "#/$defs/nowhere"},
+        {"$ref": "http://127.0.0.1:1/schema.json"},
+        {"type": "object", "properties": {"a": False}, "required": ["a"]},
+        {"anyOf": [{"type": "object", "properties": {f"p{i}": {}}} for i in range(1000)]},
     ],
 )
 async def test_a_schema_that_cannot_be_followed_is_refused_by_its_field(
-    smollm2: LocalBackend, field: dict[str, Any]
+    smollm2: LocalBackend, schema: dict[str, Any]
 ) -> None:
     """In a grammar the engine would take it, and leave the answer free."""
-    with pytest.raises(InvalidRequest, match="cannot follow the JSON schema") as refused:
-        await smollm2.complete(chat_call(**field))
-    assert (refused.value.param or "").split("[")[0] in field
+    function = {"name": "f", "parameters": schema}
+    form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    fields: dict[str, Any] = {
+        "response_format": form,
+        "json_schema": schema,
+        "tools": [{"type": "function", "function": function}],
+    }
+    for name, value in fields.items():
+        with pytest.raises(InvalidRequest, match="cannot follow the JSON schema") as refused:
+            await smollm2.complete(chat_call(**{name: value}))
+        assert (refused.value.param or "").split("[")[0] == name
+
+
+class Pet(BaseModel):
+    kind: Literal["cat", "dog"]
+    born: date
+    page: AnyUrl
+    chip: UUID
+    weight: Decimal
+
+
+class Empty(BaseModel):
+    kind: Literal["none"]
+    since: datetime | None
+
+
+class Shelter(BaseModel):
+    """What programs say with pydantic: formats, unions, references to itself."""
+
+    pet: Annotated[Pet | Empty, Field(discriminator="kind")]
+    notes: Annotated[dict[str, bytes], Field(max_length=1)]
+    next: Annotated[list["Shelter"], Field(max_length=0)]
+
+
+async def test_schemas_of_pydantic_models_are_followed(smollm2: LocalBackend) -> None:
+    for model in (Pet, Shelter):
+        form = {"type": "json_schema", "json_schema": {"schema": model.model_json_schema()}}
+        call = chat_call("Invent one.", max_tokens=1, response_format=form)
+        answer = await body(smollm2, call)
+        assert answer["choices"][0]["message"]["content"].startswith("{")
 
 
 async def test_a_tool_call_that_was_cut_short_is_none(smollm2: LocalBackend) -> None:

@@ -7,6 +7,7 @@ import pytest
 from local.calls import chat_call
 from relay.errors import InvalidRequest
 from relay.local.llama_request import EngineRequest, build, within
+from relay.local.llama_schema import rule_of
 from relay.schema import read_chat_request
 
 CLOCK = {"type": "function", "function": {"name": "get_time"}}
@@ -70,10 +71,16 @@ def test_an_answer_in_json_is_held_to_a_grammar_without_white_space(
     form: dict[str, Any], schema: dict[str, Any]
 ) -> None:
     request = asked(response_format=form)
-    assert request.schemas == [("response_format", schema)]
+    assert request.rules == [rule_of("response_format", schema)]
     sent = request.asks[0].body
     assert "response_format" not in sent
     assert '"whitespace_flexible": false' in sent["grammar"]
+
+
+def test_a_schema_may_come_as_llama_cpp_has_it() -> None:
+    request = asked(json_schema={"type": "integer"})
+    assert request.rules == [rule_of("json_schema", {"type": "integer"})]
+    assert "json_schema" not in request.asks[0].body
 
 
 def test_an_effort_is_told_to_the_template() -> None:
@@ -90,6 +97,11 @@ def test_an_effort_is_told_to_the_template() -> None:
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"web_search_options": {}}, "web_search_options"),
         ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
+        ({"json_schema": "x"}, "json_schema"),
+        ({"chat_template_kwargs": "x", "reasoning_effort": "low"}, "chat_template_kwargs"),
+        ({"grammar": "g", "response_format": FORM}, "grammar"),
+        ({"grammar": "g", "json_schema": {}}, "grammar"),
+        ({"grammar": "g", "tools": [CLOCK]}, "grammar"),
     ],
 )
 def test_what_would_be_ignored_and_matters_is_refused(fields: dict[str, Any], param: str) -> None:
@@ -119,8 +131,9 @@ def test_tools_may_be_left_to_the_chat_template() -> None:
 def test_an_answer_with_tools_may_still_have_to_be_json() -> None:
     request = asked(tools=[CLOCK], response_format=FORM)
     assert request.json_text
-    assert [param for param, _ in request.schemas] == [
+    assert [rule.param for rule in request.rules] == [
         "response_format",
         "tools[0].function.parameters",
+        "tools",
     ]
     assert not asked(tools=[CLOCK], response_format=FORM, tool_choice="required").json_text

@@ -99,9 +99,15 @@ def test_free_answers_are_text_or_follow_their_schema() -> None:
 
 def test_a_function_without_parameters_is_called_with_none() -> None:
     toolbox = Toolbox([CLOCK], forced=True, parallel=False)
-    [(param, schema)] = toolbox.schemas()
-    assert param == "tools[0].function.parameters"
-    assert schema["additionalProperties"] is False
+    [parameters, whole] = toolbox.rules()
+    assert parameters.param == "tools[0].function.parameters"
+    assert '"additionalProperties": false' in parameters.grammar
+    assert (whole.param, whole.grammar) == ("tools", toolbox.grammar())
+
+
+def test_calls_are_tried_also_where_words_would_do() -> None:
+    free, forced = (Toolbox([CLOCK], forced=forced, parallel=False) for forced in (False, True))
+    assert free.rules() == forced.rules()
 
 
 def test_functions_are_told_in_front_of_the_system_prompt() -> None:
