@@ -2,7 +2,8 @@
 
 make_room(need)    enough is free -> go on
                    else unload whoever has been idle longest, and look again
-                   nobody is idle -> one sentence
+                   nobody is idle -> wait until somebody is, for a while
+                   it could not fit even then -> one sentence
 """
 
 import asyncio
@@ -10,9 +11,16 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
-from relay.errors import NoUpstream
+from relay.errors import NoUpstream, Overloaded
+from relay.local.feed import CLOSED
 
 MIB = 1024 * 1024
+
+WAITING_LIMIT_S = 30.0
+"""How long a model waits for the memory of those that are answering."""
+
+RETRY_AFTER_S = 5
+"""When who has waited in vain should come back."""
 
 _MEMINFO = Path("/proc/meminfo")
 _GROUPS = (
@@ -47,6 +55,7 @@ class Memory:
         self._tenants: list[Tenant] = []
         self.turn = asyncio.Lock()
         """Held from `make_room` until the model is loaded: two would be given the same room."""
+        self._changed = asyncio.Event()
 
     def enter(self, tenant: Tenant) -> None:
         """From now on it may be asked to leave."""
@@ -56,23 +65,47 @@ class Memory:
         """It will not come back."""
         if tenant in self._tenants:
             self._tenants.remove(tenant)
+        self._changed.set()
+
+    def rested(self) -> None:
+        """Somebody is idle now, and could be unloaded."""
+        self._changed.set()
 
     async def make_room(self, tenant: Tenant) -> None:
-        """Unload idle models until that one fits.
+        """Unload idle models until that one fits; waits for those that are answering.
 
         Raises:
-            NoUpstream: it does not fit.
+            NoUpstream: it does not fit, or has left meanwhile.
+            Overloaded: nobody became idle in `WAITING_LIMIT_S`.
         """
-        while tenant.need_bytes > (free := self._free()):
-            idle = [(one.idle_since, one) for one in self._tenants if one.loaded]
-            leaving = [(since, one) for since, one in idle if since is not None]
-            if not leaving:
-                raise NoUpstream(
-                    f"The local model '{tenant.name}' needs about {_mb(tenant.need_bytes)} MB of "
-                    f"memory, but only {_mb(free)} MB are free: take a smaller model or context, "
-                    "or raise local_memory_mb if that is set."
-                )
-            await min(leaving, key=lambda pair: pair[0])[1].unload("memory")
+        try:
+            async with asyncio.timeout(WAITING_LIMIT_S):
+                while tenant.need_bytes > (free := self._free()):
+                    await self._one_leaves(tenant, free)
+        except TimeoutError:
+            raise Overloaded(
+                f"The local model '{tenant.name}' has no room while the others are answering; "
+                "try again later.",
+                headers=[(b"retry-after", b"%d" % RETRY_AFTER_S)],
+            ) from None
+
+    async def _one_leaves(self, tenant: Tenant, free: float) -> None:
+        """Unload whoever is idle longest, or wait until somebody is idle."""
+        others = [one for one in self._tenants if one.loaded]
+        idle = [(one.idle_since, one) for one in others if one.idle_since is not None]
+        if idle:
+            await min(idle, key=lambda pair: pair[0])[1].unload("memory")
+            return
+        if tenant.need_bytes > free + sum(one.need_bytes for one in others):
+            raise NoUpstream(
+                f"The local model '{tenant.name}' needs about {_mb(tenant.need_bytes)} MB of "
+                f"memory, but only {_mb(free)} MB are free: take a smaller model or context, "
+                "or raise local_memory_mb if that is set."
+            )
+        if tenant not in self._tenants:
+            raise NoUpstream(CLOSED)
+        self._changed.clear()
+        await self._changed.wait()
 
     def _free(self) -> float:
         if not self._limit_bytes:

@@ -2,6 +2,7 @@
 
     absent --start, or first use--> loading --> loaded --idle, or room is needed--> absent
                                        \\-> failed: why, for RETRY_S; then the next use tries again
+                                       \\-> absent: no room while others answer; who waits hears it
 
 Loading is a thread's business: first the file is read once (that is the progress one sees, and the
 engine then finds it in the system's cache), then the engine takes it.
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from relay.errors import NoUpstream
+from relay.errors import NoUpstream, Overloaded
 from relay.local.feed import CLOSED
 from relay.local.memory import MIB, Memory, free_bytes
 
@@ -63,6 +64,7 @@ class Resident:
         self._loading: asyncio.Task[None] | None = None
         self._failure: str | None = None
         self._failed_at = 0.0
+        self._crowded: Overloaded | None = None
         self._loaded_once = False
         self._leaving = False
         self._closed = False
@@ -105,6 +107,7 @@ class Resident:
 
         Raises:
             NoUpstream: it cannot be loaded, or was closed.
+            Overloaded: other models need the memory for their answers.
         """
         self._users += 1
         self.idle_since = None
@@ -153,10 +156,13 @@ class Resident:
             self.start()
             assert self._loading is not None  # noqa: S101  # start has seen to it
             await asyncio.wait([self._loading])  # cancelled with its caller, it lets it go on
+            if self._engine is None and self._crowded is not None:
+                raise Overloaded(self._crowded.message, headers=self._crowded.headers)
 
     def _rest(self) -> None:
         loop = asyncio.get_running_loop()
         self.idle_since = loop.time()
+        self._memory.rested()
         if self._timer is not None:
             self._timer.cancel()
         if self._idle_s and self._engine is not None:
@@ -178,12 +184,16 @@ class Resident:
     async def _load(self) -> None:
         began = time.monotonic()
         self.progress = 0.0
+        self._crowded = None
         logger.info("local_model_loading model=%s file=%s", self.name, self._path.name)
         try:
             async with self._memory.turn:
                 self.need_bytes = await _in_thread(self._weigh)
                 await self._memory.make_room(self)
                 self._engine = await _in_thread(self._bring)
+        except Overloaded as exc:
+            self._crowded = exc
+            logger.warning("local_model_crowded_out model=%s", self.name)
         except (Unloadable, NoUpstream) as exc:
             self._failure, self._failed_at = str(exc), time.monotonic()
             logger.error("local_model_unloadable model=%s why=%s", self.name, exc)  # noqa: TRY400  # the sentence says it

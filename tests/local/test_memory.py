@@ -1,11 +1,12 @@
 """Room for models: whoever is idle longest goes first, and who does not fit hears why."""
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from relay.errors import NoUpstream
+from relay.errors import NoUpstream, Overloaded
 from relay.local import memory
 from relay.local.memory import MIB, Memory, free_bytes
 
@@ -38,12 +39,44 @@ async def test_who_was_idle_longest_goes_and_no_more_than_needed() -> None:
     assert (old.reasons, young.reasons) == (["memory"], [])
 
 
-async def test_who_is_in_use_stays_and_the_other_is_refused_with_both_numbers() -> None:
+async def test_who_is_in_use_stays_and_who_never_fits_is_refused_with_both_numbers() -> None:
     busy = Sized("busy", 80 * MIB)
     with pytest.raises(NoUpstream) as refused:
-        await room(100, busy).make_room(Sized("new", 50 * MIB, loaded=False))
-    assert "'new' needs about 50 MB of memory, but only 20 MB are free" in refused.value.message
+        await room(100, busy).make_room(Sized("new", 150 * MIB, loaded=False))
+    assert "'new' needs about 150 MB of memory, but only 20 MB are free" in refused.value.message
     assert busy.loaded
+
+
+async def test_who_would_fit_waits_until_somebody_is_idle() -> None:
+    busy, new = Sized("busy", 80 * MIB), Sized("new", 50 * MIB, loaded=False)
+    made = room(100, busy, new)
+    waiting = asyncio.create_task(made.make_room(new))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    busy.idle_since = 1.0
+    made.rested()
+    await waiting
+    assert busy.reasons == ["memory"]
+
+
+async def test_who_waits_for_too_long_is_told_when_to_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "WAITING_LIMIT_S", 0.01)
+    busy, new = Sized("busy", 80 * MIB), Sized("new", 50 * MIB, loaded=False)
+    with pytest.raises(Overloaded, match="'new' has no room while") as refused:
+        await room(100, busy, new).make_room(new)
+    assert dict(refused.value.headers) == {b"retry-after": b"5"}
+
+
+async def test_who_leaves_waits_no_longer() -> None:
+    busy, new = Sized("busy", 80 * MIB), Sized("new", 50 * MIB, loaded=False)
+    made = room(100, busy, new)
+    waiting = asyncio.create_task(made.make_room(new))
+    await asyncio.sleep(0)
+    made.leave(new)
+    with pytest.raises(NoUpstream, match="closed"):
+        await waiting
 
 
 async def test_who_has_left_does_not_count() -> None:

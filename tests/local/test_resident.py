@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from local.calls import no_threads_left, until
-from relay.errors import NoUpstream
+from relay.errors import NoUpstream, Overloaded
 from relay.local import resident as module
 from relay.local.memory import MIB, Memory
 from relay.local.resident import Resident, Unloadable
@@ -126,22 +126,56 @@ async def test_one_that_was_loaded_and_never_used_is_idle_too(file: Path, opener
     await one.aclose()
 
 
-async def test_an_idle_one_makes_room_for_another_and_a_busy_one_does_not(
+async def test_an_idle_one_makes_room_for_another_which_waits_while_it_is_busy(
     file: Path, opener: Opener
 ) -> None:
     memory = Memory(100)
     first = resident(file, opener, name="first", memory=memory)
     second = resident(file, opener, name="second", memory=memory)
     await first.acquire()
-    with pytest.raises(NoUpstream, match="'second' needs about 60 MB"):
-        await second.acquire()
-    assert told(second).startswith("failed: The local model 'second'")
+    waiting = asyncio.create_task(use(second))
+    await until(lambda: told(second).startswith("loading"))
+    await until(memory.turn.locked)
+    assert first.loaded
     first.release()
-    second._failed_at = -module.RETRY_S * 1e6
-    await use(second)
+    await waiting
     assert (first.loaded, second.loaded) == (False, True)
     for one in (first, second):
         await one.aclose()
+
+
+async def test_one_that_found_no_room_is_no_failure_and_tries_again(
+    file: Path, opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.local.memory.WAITING_LIMIT_S", 0.01)
+    memory = Memory(100)
+    first = resident(file, opener, name="first", memory=memory)
+    second = resident(file, opener, name="second", memory=memory)
+    await first.acquire()
+    for refused in await asyncio.gather(use(second), use(second), return_exceptions=True):
+        assert isinstance(refused, Overloaded)
+    assert told(second) == "unloaded"
+    first.release()
+    await use(second)
+    for one in (first, second):
+        await one.aclose()
+
+
+async def test_closing_one_that_waits_for_room_does_not_wait_for_it(
+    file: Path, opener: Opener
+) -> None:
+    memory = Memory(100)
+    first = resident(file, opener, name="first", memory=memory)
+    second = resident(file, opener, name="second", memory=memory)
+    await first.acquire()
+    waiting = asyncio.create_task(use(second))
+    await until(memory.turn.locked)
+    async with asyncio.timeout(5):
+        await second.aclose()
+    with pytest.raises(NoUpstream, match="closed"):
+        await waiting
+    first.release()
+    await first.aclose()
 
 
 async def test_a_failure_is_told_for_a_while_and_then_tried_again(
