@@ -1,9 +1,9 @@
 """The memory that local models share: who is in it, and who goes when another needs the room.
 
 make_room(need)    enough is free -> go on
+                   it could not fit even alone -> one sentence
                    else unload whoever has been idle longest, and look again
                    nobody is idle -> wait until somebody is, for a while
-                   it could not fit even then -> one sentence
 """
 
 import asyncio
@@ -78,34 +78,35 @@ class Memory:
             NoUpstream: it does not fit, or has left meanwhile.
             Overloaded: nobody became idle in `WAITING_LIMIT_S`.
         """
-        try:
-            async with asyncio.timeout(WAITING_LIMIT_S):
-                while tenant.need_bytes > (free := self._free()):
-                    await self._one_leaves(tenant, free)
-        except TimeoutError:
-            raise Overloaded(
-                f"The local model '{tenant.name}' has no room while the others are answering; "
-                "try again later.",
-                headers=[(b"retry-after", b"%d" % RETRY_AFTER_S)],
-            ) from None
+        until = asyncio.get_running_loop().time() + WAITING_LIMIT_S
+        while tenant.need_bytes > (free := self._free()):
+            await self._one_leaves(tenant, free, until)
 
-    async def _one_leaves(self, tenant: Tenant, free: float) -> None:
-        """Unload whoever is idle longest, or wait until somebody is idle."""
+    async def _one_leaves(self, tenant: Tenant, free: float, until: float) -> None:
+        """Unload whoever is idle longest, or wait until somebody is idle, by the loop's clock."""
         others = [one for one in self._tenants if one.loaded]
-        idle = [(one.idle_since, one) for one in others if one.idle_since is not None]
-        if idle:
-            await min(idle, key=lambda pair: pair[0])[1].unload("memory")
-            return
         if tenant.need_bytes > free + sum(one.need_bytes for one in others):
             raise NoUpstream(
                 f"The local model '{tenant.name}' needs about {_mb(tenant.need_bytes)} MB of "
                 f"memory, but only {_mb(free)} MB are free: take a smaller model or context, "
                 "or raise local_memory_mb if that is set."
             )
+        idle = [(one.idle_since, one) for one in others if one.idle_since is not None]
+        if idle:
+            await min(idle, key=lambda pair: pair[0])[1].unload("memory")
+            return
         if tenant not in self._tenants:
             raise NoUpstream(CLOSED)
         self._changed.clear()
-        await self._changed.wait()
+        try:
+            async with asyncio.timeout_at(until):
+                await self._changed.wait()
+        except TimeoutError:
+            raise Overloaded(
+                f"The local model '{tenant.name}' has no room while the others are answering; "
+                "try again later.",
+                headers=[(b"retry-after", b"%d" % RETRY_AFTER_S)],
+            ) from None
 
     def _free(self) -> float:
         if not self._limit_bytes:

@@ -47,6 +47,13 @@ async def test_who_is_in_use_stays_and_who_never_fits_is_refused_with_both_numbe
     assert busy.loaded
 
 
+async def test_for_who_never_fits_nobody_has_to_go() -> None:
+    idle = Sized("idle", 80 * MIB, 1.0)
+    with pytest.raises(NoUpstream):
+        await room(100, idle).make_room(Sized("new", 150 * MIB, loaded=False))
+    assert idle.loaded
+
+
 async def test_who_would_fit_waits_until_somebody_is_idle() -> None:
     busy, new = Sized("busy", 80 * MIB), Sized("new", 50 * MIB, loaded=False)
     made = room(100, busy, new)
