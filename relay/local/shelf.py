@@ -11,7 +11,7 @@ import re
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relay.local.gguf import MAGIC, VERSIONS, NotGguf, read_head
@@ -19,6 +19,9 @@ from relay.local.gguf import MAGIC, VERSIONS, NotGguf, read_head
 SUFFIX = ".gguf"
 HEAD_BYTES = 16
 """Magic, version, number of tensors."""
+
+PART = ".part"
+"""What follows the name of a file that is still being fetched."""
 
 PIECE_BYTES = 1024 * 1024
 
@@ -71,7 +74,7 @@ class Shelf:
         if self.find(name):
             raise NotAModel(f"there is a model '{name}' already: remove it, or take another --name")
         self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / f"{name}{SUFFIX}.part"
+        return self.folder / f"{name}{SUFFIX}{PART}"
 
     def keep(self, name: str, part: Path, *, source: str, sha256: str) -> OnDisk:
         """The file is whole: from now on it has its name."""
@@ -82,12 +85,16 @@ class Shelf:
         return self._look(path)
 
     def remove(self, name: str) -> OnDisk:
-        """Delete it. Raises: NotAModel: there is none of that name."""
+        """Delete it, also what a broken-off download has left. Raises: NotAModel: there is none."""
+        part = self.folder / f"{name}{SUFFIX}{PART}"
         path = self.find(name)
+        if path is None and _NAME.fullmatch(name) and part.is_file():
+            path = part
         if path is None:
             raise NotAModel(f"there is no model '{name}' in {self.folder}")
-        gone = self._look(path)
-        path.unlink()
+        gone = replace(self._look(path), name=name)
+        for one in (path, part, part.with_name(f"{part.name}.json")):
+            one.unlink(missing_ok=True)
         (self.folder / f"{name}.json").unlink(missing_ok=True)
         return gone
 

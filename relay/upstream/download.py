@@ -85,6 +85,10 @@ class Download:
                     raise DownloadFailed(f"that URL cannot be fetched: {exc}") from exc
                 except httpx.TransportError as exc:
                     failures = 0 if self._size() > before else failures + 1
+                    if isinstance(exc, httpx.ConnectError) and not self._size():
+                        raise DownloadFailed(
+                            f"{_shown(self._url)} cannot be reached ({type(exc).__name__})"
+                        ) from exc
                     if failures == ATTEMPTS:
                         raise DownloadFailed(
                             f"the download keeps breaking off ({type(exc).__name__}); "

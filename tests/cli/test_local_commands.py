@@ -116,6 +116,23 @@ def test_a_wrong_checksum_leaves_nothing(local: Local, server: FileServer, tmp_p
     assert list((tmp_path / "models").iterdir()) == []
 
 
+@pytest.mark.parametrize("said", ["abc", "z" * 64, "ab" * 33])
+def test_what_is_no_checksum_is_said_before_anything_is_fetched(
+    local: Local, server: FileServer, said: str
+) -> None:
+    added = local("add", server.url, "--sha256", said)
+    assert added.exit_code == 1
+    assert "64 hexadecimal digits" in added.stderr
+    assert server.asked == []
+
+
+def test_a_server_that_is_not_there_leaves_nothing(local: Local, tmp_path: Path) -> None:
+    added = local("add", "http://127.0.0.1:1/tiny.gguf")
+    assert added.exit_code == 1
+    assert "cannot be reached" in added.stderr
+    assert list((tmp_path / "models").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("content", "status", "said"),
     [
@@ -141,6 +158,7 @@ def test_what_is_no_model_is_not_fetched_to_its_end(
         (["text.gguf"], "it is no GGUF file"),
         (["cut.gguf"], "it is damaged, or was not copied to its end"),
         (["tiny.gguf", "--name", "../tiny"], "is no name for a model"),
+        (["ftp://127.0.0.1/tiny.gguf"], "that URL cannot be fetched"),
         (["tiny.gguf", "--name", "taken"], "there is a model 'taken' already"),
         (["tiny.gguf", "--name", "busy"], "is being added by another program"),
     ],

@@ -55,6 +55,18 @@ def test_files_that_somebody_put_there_are_listed_too(tmp_path: Path) -> None:
     assert (own.name, own.source, own.sha256) == ("own", "", "")
 
 
+def test_what_a_broken_off_download_has_left_can_be_removed(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    part = shelf.begin("half")
+    part.write_bytes(GGUF[:5])
+    part.with_name("half.gguf.part.json").write_text("{}")
+    gone = shelf.remove("half")
+    assert (gone.name, gone.size_bytes) == ("half", 5)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(NotAModel, match="no model 'half'"):
+        shelf.remove("half")
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", "../a", ".hidden", "a b"])
 def test_a_name_cannot_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
     shelf = Shelf(tmp_path / "models")
@@ -62,6 +74,8 @@ def test_a_name_cannot_lead_out_of_the_folder(tmp_path: Path, name: str) -> None
     assert shelf.find(name) is None
     with pytest.raises(NotAModel):
         shelf.begin(name)
+    with pytest.raises(NotAModel):
+        shelf.remove(name)
     with pytest.raises(NotAModel, match="there is no model"):
         shelf.remove(name)
 

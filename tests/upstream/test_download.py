@@ -178,7 +178,7 @@ def test_a_refusal_names_the_address_without_its_secrets(
 
 
 def test_nobody_there_is_a_failure(path: Path) -> None:
-    with pytest.raises(DownloadFailed, match=r"breaking off \(ConnectError\)"):
+    with pytest.raises(DownloadFailed, match=r"cannot be reached \(ConnectError\)"):
         fetch("http://127.0.0.1:1/x.gguf", path)
 
 
