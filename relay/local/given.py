@@ -7,6 +7,7 @@ a class, or a function       what it makes, from the options of the configuratio
 """
 
 from collections.abc import Callable, Mapping
+from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any
 
 from relay.local.chatglm import is_chat_model
@@ -42,6 +43,11 @@ def made(found: Any, what: str, options: Mapping[str, Any], settings: Settings) 
     if _has(one, _BACKEND):
         return ReadyBackend(one)
     if callable(getattr(one, "generate", None)):
+        if isasyncgenfunction(one.generate) or iscoroutinefunction(one.generate):
+            raise SettingsError(
+                f"'generate' of {type(one).__name__} is async, but runs in a thread of its own: "
+                "make it a plain generator, or the class a Backend"
+            )
         model: LocalModel = one
         return ThreadedBackend(
             model, parallel=settings.local_parallel, waiting=settings.local_waiting

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from relay import history
-from relay.errors import InvalidRequest
+from relay.errors import BackendError, InvalidRequest
 from relay.local.answering import Answering
 from relay.local.chunks import (
     ChatForm,
@@ -97,6 +97,12 @@ class ThreadedBackend(Answering):
             for piece in pieces:
                 if not piece:
                     continue
+                if not isinstance(piece, str | ToolCall):
+                    raise BackendError(
+                        f"The local model '{self.name}' yielded {type(piece).__name__}: what it "
+                        "yields has to be str or ToolCall.",
+                        code="local_model_failed",
+                    )
                 if not (said or calls):
                     yield opening(index)
                 if isinstance(piece, ToolCall):

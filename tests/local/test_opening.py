@@ -22,6 +22,10 @@ class Shout:
     def generate(self, prompt):
         yield prompt.query.upper()
 
+class Asynchronous:
+    async def generate(self, prompt):
+        yield ""
+
 def make():
     return Shout()
 
@@ -85,6 +89,7 @@ async def test_a_model_of_ones_own_is_found_in_the_working_directory(
         ("own_models:Missing", "has no 'Missing'"),
         ("own_models:number", "int is neither a LocalModel"),
         ("own_models:make_wrong", "int is neither a LocalModel"),
+        ("own_models:Asynchronous", "'generate' of Asynchronous is async"),
         ("own_models:fail", "OSError: no such disk"),
         ("broken_models:x", "ZeroDivisionError"),
         ("no_such_module:x", "No module named 'no_such_module'"),

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -180,6 +181,16 @@ async def test_a_failure_before_the_first_piece_is_an_error_before_the_answer():
         async with ThreadedBackend(Broken(0), parallel=1).stream(chat_call()):
             raise AssertionError("an answer has begun")
     assert failed.value.code == "local_model_failed"
+
+
+async def test_a_piece_that_is_no_text_is_told_by_the_models_name() -> None:
+    class Counter:
+        def generate(self, prompt: Prompt) -> Iterator[Any]:
+            yield 5
+
+    with pytest.raises(BackendError, match=r"'counter' yielded int: .* str or ToolCall"):
+        async with ThreadedBackend(Counter(), parallel=1).stream(chat_call()):
+            raise AssertionError("an answer has begun")
 
 
 async def test_a_failure_in_the_middle_comes_out_of_the_answer():
