@@ -103,6 +103,7 @@ class LlamaEngine:
             params.chat_template = _read_template(opening.chat_template)
         if opening.embeddings:
             params.embedding = True
+            params.cache_ram_mib = 0  # each text is read whole: what was kept would never be used
             params.n_batch = params.n_ubatch = opening.context_tokens  # a text is one batch
             if not opening.head().pooled:
                 params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN

@@ -2,7 +2,10 @@
 
 import base64
 import json
+import re
+import sys
 from array import array
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +96,19 @@ async def test_several_texts_are_embedded_in_order_and_all_counted(smollm2: Loca
     assert first == pytest.approx(third, abs=1e-3)
     assert first != pytest.approx(second, abs=1e-3)
     assert answer["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+async def test_nothing_is_kept_of_what_was_embedded(smollm2: LocalBackend) -> None:
+    def held_kb() -> int:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(re.findall(r"RssAnon:\s*(\d+) kB", status)[0])
+
+    await embedded(smollm2, input="one " * 200)
+    before = held_kb()
+    for number in range(8):
+        await embedded(smollm2, input=f"{number} " * 100)
+    assert held_kb() - before < 10_000  # of each text the engine would keep 4 MB
 
 
 async def test_base64_holds_the_same_numbers(smollm2: LocalBackend) -> None:
