@@ -12,6 +12,8 @@ Source: WHATWG HTML, "Server-sent events", parsing and interpreting an event str
 
 import re
 
+from relay.types import RawHeaders
+
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """What a parser holds of one event at most."""
 MAX_HELD_BYTES = 64 * 1024
@@ -33,6 +35,13 @@ def event(data: str | bytes) -> bytes:
 def comment(text: str) -> bytes:
     """A comment, which readers skip: it keeps a connection alive."""
     return _field(b": ", text)
+
+
+def is_plain_stream(headers: RawHeaders) -> bool:
+    """Whether an answer with that head is a stream of events, and in plain bytes."""
+    named = dict(headers)
+    kind = named.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return kind == b"text/event-stream" and b"content-encoding" not in named
 
 
 def _field(prefix: bytes, value: str | bytes) -> bytes:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.sse import DONE, EventParser, WholeEvents, comment, event
+from relay.sse import DONE, EventParser, WholeEvents, comment, event, is_plain_stream
 
 PLAIN = b'data: {"a":1}\n\ndata: {"b":"x"}\n\ndata: [DONE]\n\n'
 TRANSCRIPTS: dict[str, tuple[bytes, list[bytes]]] = {
@@ -217,3 +217,20 @@ class TestWriting:
 
     def test_a_comment_is_one_line(self) -> None:
         assert comment("ping") == b": ping\n\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "plain"),
+    [
+        ([(b"content-type", b"text/event-stream")], True),
+        ([(b"content-type", b"Text/Event-Stream ; charset=utf-8")], True),
+        ([(b"content-type", b"text/event-stream"), (b"content-encoding", b"gzip")], False),
+        ([(b"content-type", b"text/event-streams")], False),
+        ([(b"content-type", b"application/json")], False),
+        ([], False),
+    ],
+)
+def test_a_plain_stream_of_events_is_known_by_its_head(
+    headers: list[tuple[bytes, bytes]], plain: bool
+) -> None:
+    assert is_plain_stream(headers) is plain

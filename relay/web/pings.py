@@ -12,17 +12,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from relay.sse import comment
-from relay.types import RawHeaders
 from relay.web.client import Wait
 
 PING = comment("ping")
-
-
-def takes_comments(headers: RawHeaders) -> bool:
-    """Whether an answer with that head is a stream of events, and in plain bytes."""
-    named = dict(headers)
-    kind = named.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    return kind == b"text/event-stream" and b"content-encoding" not in named
 
 
 class Pings:

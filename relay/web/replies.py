@@ -11,10 +11,10 @@ from starlette.types import Message, Scope
 from relay.attempts import Trail
 from relay.errors import RelayError, UpstreamStatus
 from relay.limits import without_upstreams
-from relay.sse import WholeEvents
+from relay.sse import WholeEvents, is_plain_stream
 from relay.types import ANONYMOUS, Answer, Identity, RawHeaders
 from relay.web.client import Client, Wait
-from relay.web.pings import PING, Pings, takes_comments
+from relay.web.pings import PING, Pings
 from relay.web.recording import Recording
 
 JSON = (b"content-type", b"application/json")
@@ -150,7 +150,7 @@ async def send_events(
     if (wait := visit.begin(answer.status, [*answer.headers, *STREAM_HEADERS])) is not None:
         await wait
     try:
-        if ping_s and takes_comments(answer.headers):
+        if ping_s and is_plain_stream(answer.headers):
             with Pings(
                 visit.write, every_s=ping_s, between=lambda: whole.between, ping=ping
             ) as pings:

@@ -15,14 +15,13 @@ from typing import Any
 
 from relay.engine import Engine
 from relay.errors import RelayError
-from relay.sse import event
+from relay.sse import event, is_plain_stream
 from relay.types import Answer, RawHeaders
 from relay.usage import UsageInStream
 from relay.web.chat import ChatEndpoint
 from relay.web.client import Client, Wait
 from relay.web.far_peers import FarPeers
 from relay.web.peers import Peers
-from relay.web.pings import takes_comments
 from relay.web.presence import Presence
 from relay.web.reading import read_body
 from relay.web.replies import STREAM_HEADERS, Visit, awaited, send_events
@@ -70,7 +69,7 @@ class ResumableChat(ChatEndpoint):
 
     async def _send(self, visit: Visit, answer: Answer, usage: UsageInStream | None) -> None:
         tape = None
-        if visit.headers.get(RESUME) == RESUMES and takes_comments(answer.headers):
+        if visit.headers.get(RESUME) == RESUMES and is_plain_stream(answer.headers):
             tape = self._shelf.open(visit.identity, self._room)
         if tape is None:
             await super()._send(visit, answer, usage)
