@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from relay.events import AttemptLost, Observer
+from relay.first_token import ByFirstToken
 from relay.limits import Reservation
 from relay.routing import Target
 from relay.types import Answer, Call, Usage
@@ -143,7 +144,8 @@ Ask = Callable[[Target, Call, Trail], Awaitable[Result]]
 class Hedge(Generic[Result]):
     """Two targets, the second asked when the first is late: whoever answers first has won.
 
-    `asked` is how many were. The loser is cancelled, and told of as an `AttemptLost`.
+    A stream has answered with its first token. `asked` is how many were. The loser is cancelled,
+    and told of as an `AttemptLost`.
     """
 
     def __init__(
@@ -187,6 +189,7 @@ class Hedge(Generic[Result]):
 
     def _begin(self) -> None:
         target = self._targets[self.asked]
+        target = replace(target, backend=ByFirstToken(target.backend))
         self.asked += 1
         work = _run(self._ask(target, self._call, self._trail))
         self._open[asyncio.get_running_loop().create_task(work)] = target

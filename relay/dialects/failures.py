@@ -99,6 +99,15 @@ def status_of(error: Mapping[str, Any]) -> int:
     return _STATUS_BY_TYPE.get(kind, 400 if kind == "invalid_request_error" else 500)
 
 
+def status_of_event(error: Mapping[str, Any]) -> int:
+    """The status that OpenAI has for an `error` that came as an event, of either dialect."""
+    code = error.get("code")
+    if isinstance(code, int) and 400 <= code < 600:  # as vLLM and OpenRouter tell it
+        return to_chat_status(code)
+    kind = _TYPE_BY_CODE.get(str(code))
+    return to_chat_status(_STATUS_BY_TYPE[kind] if kind else status_of(error))
+
+
 def to_chat_status(status: int) -> int:
     """The status that OpenAI has for one of Anthropic's."""
     return _CHAT_STATUS.get(status, status)

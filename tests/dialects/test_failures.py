@@ -170,6 +170,26 @@ def test_an_error_that_came_as_an_event_has_a_status(kind: str, status: int) -> 
     assert failures.status_of({}) == 500
 
 
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"type": "overloaded_error"}, 503),
+        ({"type": "BadRequestError", "code": 400}, 400),
+        ({"code": 529}, 503),
+        ({"code": 200}, 500),
+        ({"type": "tokens", "code": "rate_limit_exceeded"}, 429),
+        ({"type": "invalid_request_error", "code": "model_not_found"}, 404),
+        ({"type": "invalid_request_error", "code": "context_length_exceeded"}, 400),
+        ({"type": "server_error", "code": None}, 500),
+        ({}, 500),
+    ],
+)
+def test_an_event_of_either_dialect_has_a_status_of_openais(
+    error: dict[str, object], status: int
+) -> None:
+    assert failures.status_of_event(error) == status
+
+
 def test_the_status_that_only_anthropic_knows_goes_and_comes_back() -> None:
     assert failures.to_chat_status(529) == 503
     assert failures.to_messages_status(503, anthropic("overloaded_error")) == 529
