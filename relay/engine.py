@@ -164,7 +164,8 @@ class Engine:
     async def _attempts(self, ask: Ask[Result], route: Route, call: Call, trail: Trail) -> Result:
         targets = route.course(call)
         began = perf_counter()
-        if route.hedge_after_s is None or len(targets) == 1:
+        # A body that is read once has nothing left for a second target.
+        if route.hedge_after_s is None or len(targets) == 1 or call.content is not None:
             target, left = targets[0], targets[1:]
             try:
                 return await ask(target, call, trail)

@@ -132,6 +132,19 @@ def test_a_client_that_leaves_ends_both(
         fake.wait_for(lambda fake=fake: fake.requests[0].closed_at is not None, timeout_s=5)
 
 
+def test_a_body_that_is_read_once_is_sent_to_one_target(
+    start_relay: StartRelay, upstream: FakeUpstream, backup: FakeUpstream
+) -> None:
+    upstream.answer(Script(body=b'{"text":"x"}', delay_head_s=0.3))
+    relay = hedging(start_relay, upstream, backup, 0.05)
+    sound = {"file": ("sound.wav", bytes(200_000))}
+    reply = relay.http.post("/v1/audio/transcriptions", data={"model": "m"}, files=sound)
+    assert reply.content == b'{"text":"x"}'
+    assert reply.headers["x-relay-attempts"] == "1"
+    assert bytes(200_000) in upstream.requests[0].body
+    assert not backup.connections
+
+
 def single(start_relay: StartRelay, upstream: FakeUpstream, **settings: Any) -> RunningRelay:
     return start_relay(
         upstream_url=upstream.url,
