@@ -310,7 +310,7 @@ def test_a_plain_answer_to_a_stream_call_counts_with_its_first_byte(
     gate = Gate()
     body = transcripts.chat_body("whole")
     upstream.answer(Script(pieces=[body[:9], body[9:]], headers=JSON, piece_gates={1: gate}))
-    with hedging(SOON_S).http.stream("POST", COMPLETIONS, json=chat(stream=True)) as reply:
+    with hedging(NEVER_S).http.stream("POST", COMPLETIONS, json=chat(stream=True)) as reply:
         arriving = reply.iter_raw()
         got = next(arriving)
         gate.open()
@@ -384,6 +384,17 @@ def test_a_client_that_leaves_before_the_first_token_ends_both(
     asyncio.run(leave())
     for fake in (upstream, backup):
         wait_until_closed(fake)
+
+
+def test_a_client_of_another_transport_is_hedged_likewise(
+    hedging: Hedging, upstream: FakeUpstream, backup: FakeUpstream
+) -> None:
+    upstream.answer(events(stream("slow"), stall_after=2))
+    backup.answer(events(stream("quick", "er")))
+    reply = ask(hedging(SOON_S, upstreams={"transport": "httpx"}))
+    assert reply.content == b"".join(stream("quick", "er"))
+    assert reply.headers["x-relay-upstream"] == "b"
+    wait_until_closed(upstream)
 
 
 def test_the_latency_of_a_hedged_target_is_that_of_its_first_token(
