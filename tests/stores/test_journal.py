@@ -102,11 +102,23 @@ async def test_a_call_that_costs_more_than_was_reserved_is_noted_at_once(path: P
 def test_a_large_budget_is_noted_ahead(path: Path) -> None:
     journal = Journal(path)
     for _ in range(40):
-        journal.more(KEY, 10, ahead_nano=10**6)
+        journal.line(KEY).more(10, ahead_nano=10**6)
     assert len(path.read_bytes().splitlines()) < 5
     assert 400 <= journals._sums(path.read_bytes())[KEY] <= 400 + 16 * 10
     journal.write()
     assert journals._sums(path.read_bytes()) == {KEY: 400}
+
+
+def test_a_window_has_one_line_whoever_asks_for_it(path: Path) -> None:
+    journal = Journal(path)
+    line = journal.line(KEY)
+    line.more(10)
+    line.less(10)
+    journal.write()  # nothing is left of it
+    journal.line(KEY).more(7)
+    line.less(2)
+    journal.write()
+    assert journals._sums(path.read_bytes()) == {KEY: 5}
 
 
 def test_a_long_file_is_written_anew_and_windows_past_are_dropped(
@@ -115,10 +127,10 @@ def test_a_long_file_is_written_anew_and_windows_past_are_dropped(
     monkeypatch.setattr(journals, "MAX_BYTES", 500)
     journal = Journal(path)
     later = ("key_b", 4_000_000_000)
-    journal.more(("key_old", 1), 7)
-    journal.more(later, 5)
+    journal.line(("key_old", 1)).more(7)
+    journal.line(later).more(5)
     for _ in range(200):
-        journal.more(KEY, 1)
+        journal.line(KEY).more(1)
         assert path.stat().st_size < 600
     assert journals._sums(path.read_bytes()) == {KEY: 200, later: 5}
     journal.close()
@@ -128,7 +140,7 @@ def test_a_long_file_is_written_anew_and_windows_past_are_dropped(
 
 def test_a_torn_line_says_nothing_and_the_rest_counts(path: Path) -> None:
     path.write_bytes(b'["key_a",0,5]\n["key_a",0,\n\xff\n{}\n["key_a",0,"x"]\n["key_a",0,2]\n["ke')
-    assert Journal(path).found(KEY) == 7
+    assert Journal(path).line(KEY).sum == 7
 
 
 def test_windows_are_told_apart(path: Path) -> None:
@@ -145,15 +157,15 @@ def test_windows_are_told_apart(path: Path) -> None:
 
 def test_two_relays_do_not_share_a_file(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     one, other = Journal(path), Journal(path)
-    one.more(KEY, 5)
-    other.more(KEY, 7)
-    other.more(KEY, 7)
+    one.line(KEY).more(5)
+    other.line(KEY).more(7)
+    other.line(KEY).more(7)
     assert journals._sums(path.read_bytes()) == {KEY: 5}
     [record] = caplog.records
     assert record.__dict__["fields"] == {"file": str(path), "reason": "another relay uses it"}
     one.close()
     other._try_at = -math.inf
-    other.more(KEY, 7)
+    other.line(KEY).more(7)
     assert journals._sums(path.read_bytes()) == {KEY: 26}, "5 of before, and all of its own"
 
 
@@ -162,26 +174,26 @@ def test_a_file_that_cannot_be_written_is_told_once_and_tried_again(
 ) -> None:
     path.mkdir()
     journal = Journal(path)
-    assert journal.found(KEY) == 0
+    assert journal.line(KEY).sum == 0
     for _ in range(3):
         journal._try_at = -math.inf
-        journal.more(KEY, 5)
+        journal.line(KEY).more(5)
     assert [record.message for record in caplog.records] == ["budget_journal_off"]
     path.rmdir()
     journal._try_at = -math.inf
-    journal.more(KEY, 5)
+    journal.line(KEY).more(5)
     assert journals._sums(path.read_bytes()) == {KEY: 20}
 
 
 def test_a_full_disk_is_noted_and_mended(path: Path) -> None:
     journal = Journal(path)
-    journal.more(KEY, 5)
+    journal.line(KEY).more(5)
     before = journal._file
     journal._file = os.open("/dev/full", os.O_WRONLY)
-    journal.more(KEY, 5)
+    journal.line(KEY).more(5)
     assert journal._file is None
     assert before is not None
     os.close(before)
     journal._try_at = -math.inf
-    journal.more(KEY, 5)
+    journal.line(KEY).more(5)
     assert journals._sums(path.read_bytes()) == {KEY: 15}

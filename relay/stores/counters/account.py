@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from relay.stores.counters import calendar
+from relay.stores.counters.journal import Line
 from relay.stores.counters.values import WINDOW_S, Ask, Limit
 from relay.stores.counters.window import Entry, Window
 from relay.types import Holder
@@ -24,16 +25,21 @@ Part = tuple["Account", Entry | None, int, "Spending | None", int]
 class Spending:
     """What a holder has spent in the present window of its budget; all in nano-dollars.
 
-    `place` is its name in the journal. `recorded` is the part of `spent` that is in the ledger.
+    `place` is its name in the journal, `line` what that remembers of it; None without one.
+    `recorded` is the part of `spent` that is in the ledger.
     `seeded`: all that the ledger knew before is in both.
     """
 
-    __slots__ = ("begins_at", "ends_at", "kind", "place", "recorded", "reserved", "seeded", "spent")
+    __slots__ = (
+        *("begins_at", "ends_at", "kind", "line", "place"),
+        *("recorded", "reserved", "seeded", "spent"),
+    )
 
     def __init__(self, holder: Holder, wall: float, *, seeded: bool) -> None:
         begins_at, ends_at = calendar.window(holder, wall)
         self.kind: str = holder.limits.budget_window
         self.place = (holder.id, 0 if ends_at == math.inf else int(ends_at))
+        self.line: Line | None = None
         self.begins_at = begins_at
         self.ends_at = ends_at
         self.spent = 0

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -37,6 +38,38 @@ Spent = tuple[str, int]
 _log = logging.getLogger(__name__)
 
 
+class Line:
+    """What is remembered of one holder's window, in nano-dollars: what is so, and what is said.
+
+    Whoever spends has it at hand. `kept`: the journal looks at it when it writes, and does so until
+    both are nothing.
+    """
+
+    __slots__ = ("__weakref__", "_journal", "kept", "said", "spent", "sum")
+
+    def __init__(self, journal: "Journal", spent: Spent) -> None:
+        self._journal = journal
+        self.spent = spent
+        self.sum = 0
+        self.said = 0
+        self.kept = False
+
+    def more(self, nano: int, ahead_nano: int = 0) -> None:
+        """So much more may be spent; noted when this returns, with some such calls ahead.
+
+        Those come to `ahead_nano` at most; to none where that is less than one.
+        """
+        self.sum += nano
+        if self.sum > self.said:
+            self._journal.say(self, self.sum + min(ahead_nano // nano, CALLS_AHEAD) * nano)
+
+    def less(self, nano: int) -> None:
+        """So much was not spent, or is in the ledger now; noted by the next `write`."""
+        self.sum -= nano
+        if not self.kept:
+            self._journal.keep(self)
+
+
 class Journal:
     """One file, which one process writes. It is opened when there is something to remember."""
 
@@ -45,50 +78,55 @@ class Journal:
         self._wall = wall
         self._file: int | None = None
         self._bytes = 0
-        self._sums: dict[Spent, int] = {}
-        self._noted: dict[Spent, int] = {}  # the sums that the file says, where it says another
+        self._lines: dict[Spent, Line] = {}
+        # Those, and whatever else somebody has: of a window there is never more than one.
+        self._given: WeakValueDictionary[Spent, Line] = WeakValueDictionary()
         self._try_at = -math.inf
         self._read = False
         self._told = False
 
-    def found(self, spent: Spent) -> int:
-        """Nano-dollars of that window which a killed process has left here."""
+    def line(self, spent: Spent) -> Line:
+        """That of a window, with what a killed process has left in it."""
         self._open()
-        return max(0, self._sums.get(spent, 0))
+        return self._line(spent)
 
-    def more(self, spent: Spent, nano: int, *, ahead_nano: int = 0) -> None:
-        """So much more may be spent; noted when this returns, with some such calls ahead.
+    def say(self, line: Line, nano: int) -> None:
+        """Note that it may be so much, at once."""
+        before, line.said = line.said, nano
+        self.keep(line)
+        self._write([(line.spent, nano - before)])
 
-        Those come to `ahead_nano` at most; to none where that is less than one.
-        """
-        before = self._sums.get(spent, 0)
-        total = self._sums[spent] = before + nano
-        noted = self._noted.get(spent, before)
-        if total <= noted:
-            return
-        ahead = min(ahead_nano // nano, CALLS_AHEAD) * nano
-        self._noted[spent] = total + ahead
-        self._write([(spent, self._noted[spent] - noted)])
-
-    def less(self, spent: Spent, nano: int) -> None:
-        """So much was not spent, or is in the ledger now; noted by the next `write`."""
-        before = self._sums.get(spent, 0)
-        self._noted.setdefault(spent, before)
-        self._sums[spent] = before - nano
+    def keep(self, line: Line) -> None:
+        """Look at it when the next `write` comes."""
+        line.kept = True
+        self._lines[line.spent] = line
 
     def write(self) -> None:
         """Note what is so, to the nano-dollar."""
-        noted, self._noted = self._noted, {}
-        changes = [(spent, self._sums[spent] - was) for spent, was in noted.items()]
-        for spent in noted:
-            if not self._sums[spent]:
-                del self._sums[spent]
-        self._write([change for change in changes if change[1]])
+        changes = []
+        for line in list(self._lines.values()):
+            if line.sum != line.said:
+                changes.append((line.spent, line.sum - line.said))
+                line.said = line.sum
+            if not line.sum:
+                self._drop(line)
+        self._write(changes)
 
     def close(self) -> None:
         """Note what is so, and give the file back."""
         self.write()
         self._leave()
+
+    def _line(self, spent: Spent) -> Line:
+        line = self._given.get(spent)
+        if line is None:
+            line = self._given[spent] = Line(self, spent)
+        return line
+
+    def _drop(self, line: Line) -> None:
+        line.kept = False
+        line.sum = line.said = 0
+        del self._lines[line.spent]
 
     def _write(self, changes: list[tuple[Spent, int]]) -> None:
         if not changes:
@@ -97,7 +135,7 @@ class Journal:
             self._open()  # which notes all that is known
             return
         try:
-            if not self._sums:
+            if not self._lines:
                 os.ftruncate(self._file, 0)
                 self._bytes = 0
             elif self._bytes > MAX_BYTES:
@@ -120,7 +158,9 @@ class Journal:
             self._file = _locked(self._path)
             if not self._read:
                 for spent, nano in _sums(self._path.read_bytes()).items():
-                    self._sums[spent] = self._sums.get(spent, 0) + nano
+                    line = self._line(spent)
+                    line.sum += nano
+                    self.keep(line)
                 self._read = True  # from here on it holds nothing that we do not know
             self._renew()
         except OSError as exc:
@@ -132,16 +172,18 @@ class Journal:
     def _renew(self) -> None:
         """Put a file in its place that has one line for each sum, and none for windows past."""
         now = self._wall()
-        self._sums = {
-            spent: nano for spent, nano in self._sums.items() if nano and not 0 < spent[1] <= now
-        }
-        self._noted.clear()
+        for line in list(self._lines.values()):
+            if not line.sum or 0 < line.spent[1] <= now:
+                self._drop(line)
         fresh = self._path.with_name(f"{self._path.name}.new")
         fresh.unlink(missing_ok=True)
         before, self._file, self._bytes = self._descriptor(), _locked(fresh), 0
         try:
-            lines = [orjson.dumps([*spent, nano]) for spent, nano in self._sums.items()]
-            self._append(b"".join(b"%b\n" % line for line in lines))
+            lines = []
+            for line in self._lines.values():
+                lines.append(b"%b\n" % orjson.dumps([*line.spent, line.sum]))
+                line.said = line.sum
+            self._append(b"".join(lines))
             fresh.replace(self._path)
         finally:
             os.close(before)

@@ -37,6 +37,9 @@ class Held(Granted):
 
     @property
     def used(self) -> list[Used]:
+        if len(self.parts) == 1:  # as most have
+            account, entry, *_ = self.parts[0]
+            return [_used((account.requests, account.tokens, WINDOW_S if entry else 0.0))]
         return [
             _used((account.requests, account.tokens, WINDOW_S if entry else 0.0))
             for account, entry, *_ in self.parts
@@ -91,8 +94,8 @@ class MemoryCounters:
             if account.uses_most != MANY:
                 account.use(wall)
             _, _, _, spending, reserved_nano = part
-            if reserved_nano and spending is not None and self._journal is not None:
-                self._journal.more(spending.place, reserved_nano, ahead_nano=account.ahead_nano)
+            if reserved_nano and spending is not None and spending.line is not None:
+                spending.line.more(reserved_nano, account.ahead_nano)
         return Held(parts)
 
     def settle(self, granted: Granted, *, tokens: int, cost_nano: int) -> None:
@@ -111,11 +114,11 @@ class MemoryCounters:
             if spending is not None:
                 spending.reserved -= reserved_nano
                 spending.spent += cost_nano
-                if self._journal is not None:
-                    if cost_nano > reserved_nano:
-                        self._journal.more(spending.place, cost_nano - reserved_nano)
-                    elif cost_nano < reserved_nano:
-                        self._journal.less(spending.place, reserved_nano - cost_nano)
+                if spending.line is not None:
+                    if cost_nano < reserved_nano:
+                        spending.line.less(reserved_nano - cost_nano)
+                    elif cost_nano > reserved_nano:
+                        spending.line.more(cost_nano - reserved_nano)
 
     def seed(self, span: Span, spent_nano: int) -> None:
         """See `Counters`."""
@@ -134,8 +137,8 @@ class MemoryCounters:
             spending = None if account is None else account.spending
             if spending is not None and spending.begins_at <= row.at:
                 spending.recorded += row.cost_nano
-                if self._journal is not None:
-                    self._journal.less(spending.place, row.cost_nano)
+                if spending.line is not None:
+                    spending.line.less(row.cost_nano)
         if self._journal is not None:
             self._journal.write()
 
@@ -181,7 +184,8 @@ class MemoryCounters:
         before = account.spending
         spending = account.turn_to(wall)
         if spending is not before and self._journal is not None:
-            spending.spent = self._journal.found(spending.place)
+            line = spending.line = self._journal.line(spending.place)
+            spending.spent = max(0, line.sum)
         return spending.seeded
 
     def _refusal(self, ask: Ask, places: Sequence[Account], now: float) -> Refused:
