@@ -9,24 +9,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.dependencies import models as remembered
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
 
 from relay import __version__
-from relay.attempts import CLIENT_LEFT
 from relay.backends import Backends
 from relay.books import spent_in
 from relay.engine import Engine
-from relay.errors import (
-    InvalidRequest,
-    MethodNotAllowed,
-    Overloaded,
-    RelayError,
-    RouteNotFound,
-)
 from relay.health import Health
 from relay.keys import (
     Changes,
@@ -42,10 +31,9 @@ from relay.local import states
 from relay.prices import Prices, PriceTable
 from relay.probing import Probing
 from relay.routing import LOCAL, Router
-from relay.schema import field_path
 from relay.sessions import Sessions
 from relay.settings import Settings
-from relay.stores import Store, StoreUnavailable, open_word
+from relay.stores import Store, open_word
 from relay.stores.counters import Counters
 from relay.switch import KeptMode, Side, Spread, Switch
 from relay.telemetry import logs
@@ -65,16 +53,16 @@ from relay.web.chat import ChatEndpoint
 from relay.web.client_secrets import client_secrets_router
 from relay.web.cors import Cors, Origins
 from relay.web.cost import cost_router
-from relay.web.door import Door, internal_error
+from relay.web.door import Door
 from relay.web.exchange import Exchange
+from relay.web.failures import FAILURES, answer_failure
 from relay.web.far_peers import FarPeers
 from relay.web.messages import messages_endpoints
 from relay.web.models import Models
 from relay.web.pages import STATIC, PageFiles, pages_router, swagger_files
 from relay.web.passthrough import Passthrough
 from relay.web.peers import Peers
-from relay.web.presence import ClientLeft, Presence
-from relay.web.replies import answer_headers, visit
+from relay.web.presence import Presence
 from relay.web.resume import ResumableChat
 from relay.web.shelf import Shelf
 from relay.web.sockets import Turns
@@ -318,15 +306,8 @@ class Built:
             Sessions(engine, observe=logs.of_attempts()),
         )
         documentation.document(app)
-        for kind in (
-            RelayError,
-            StoreUnavailable,
-            HTTPException,
-            RequestValidationError,
-            ClientLeft,
-            Exception,
-        ):
-            app.add_exception_handler(kind, _answer_error)
+        for kind in FAILURES:
+            app.add_exception_handler(kind, answer_failure)
         door = Door(
             app,
             direct=messages_endpoints(engine, self.presence, settings, count=count)
@@ -358,39 +339,3 @@ def forget_routes() -> None:
     for cached in vars(remembered).values():
         if hasattr(cached, "cache_clear"):
             cached.cache_clear()
-
-
-async def _answer_error(request: Request, exc: Exception) -> Response:
-    """Every failure inside FastAPI's stack, as the envelope."""
-    if isinstance(exc, ClientLeft):
-        return Response(status_code=CLIENT_LEFT)
-    error = _as_relay_error(request, exc)
-    reply = Response(error.envelope(), error.status)
-    reply.raw_headers[:0] = answer_headers(error)
-    return reply
-
-
-def _as_relay_error(request: Request, exc: Exception) -> RelayError:
-    if isinstance(exc, RelayError):
-        return exc
-    if isinstance(exc, StoreUnavailable):
-        return Overloaded(str(exc), headers=[(b"retry-after", b"5")])
-    if isinstance(exc, HTTPException):
-        return _routing_error(request, exc)
-    if isinstance(exc, RequestValidationError):
-        fault = exc.errors()[0]
-        param = field_path(fault["loc"][1:])
-        return InvalidRequest(f"Invalid value for '{param}': {fault['msg']}.", param=param)
-    return internal_error(visit(request.scope).request_id)
-
-
-def _routing_error(request: Request, exc: HTTPException) -> RelayError:
-    path, method = request.scope["path"], request.scope["method"]
-    headers = [
-        (name.lower().encode(), value.encode()) for name, value in (exc.headers or {}).items()
-    ]
-    if exc.status_code == 404:
-        return RouteNotFound(f"There is nothing at {method} {path}.")
-    if exc.status_code == 405:
-        return MethodNotAllowed(f"{path} does not take {method}.", headers=headers)
-    return InvalidRequest(str(exc.detail))
