@@ -14,12 +14,13 @@ from starlette.routing import Router as Routes
 from starlette.types import Receive, Scope, Send
 
 from relay.backends import Backends, Sharing, already_open, open_backends
-from relay.books import close_books, keys_of, ledger_of, store_of
+from relay.books import close_books, keys_of, ledger_of, metrics_of, store_of
 from relay.built import Built, forget_routes
 from relay.health import Health
 from relay.local import Handed, LocalBackend, LocalModel
 from relay.prices import PriceTable
 from relay.routing import Router
+from relay.scraping import scraping_of
 from relay.settings import Settings, load_settings
 from relay.stores import open_post
 from relay.stores.counters import open_counters
@@ -55,13 +56,16 @@ class Relay:
     ) -> None:
         self.presence = Presence(settings.body_timeout_s)
         self._shelf = Shelf()
-        self._peers = _peers_of(settings, self._shelf, counted_at)
+        folder = Path(counted_at).parent if counted_at else None
+        self._peers = _peers_of(settings, self._shelf, folder)
         self.reload: Reload = not_reloadable
         self._local = local
         self._sharing = sharing
         self.store = store_of(settings)
         self.counters = open_counters(settings, socket=counted_at)
         self.ledger = ledger_of(settings, self.store, lambda: self._now.prices, self.counters)
+        self.metrics = metrics_of(settings, lambda: self._now.prices)
+        self._scraping = scraping_of(self, folder)
         self._table = PriceTable()
         self._life = Routes(lifespan=self._lifespan)
         # Outside of what is built: an open socket must not hold an old configuration.
@@ -87,6 +91,16 @@ class Relay:
     def beside(self, headers: RawHeaders) -> RawHeaders:
         """What goes with an answer of such a connection to what never became a request."""
         return self._now.layers.beside(headers)
+
+    @property
+    def now(self) -> Built:
+        """The configuration that serves now."""
+        return self._now
+
+    @property
+    def in_flight(self) -> int:
+        """Requests, and turns of sockets, that are being answered."""
+        return sum(built.users.count for built in (self._now, *self._old))
 
     @property
     def settings(self) -> Settings:
@@ -131,6 +145,8 @@ class Relay:
             known={name: health for name, health in known.items() if name in kept},
             reload=self._reload_now,
             virtual=self.keys,
+            metrics=self.metrics,
+            scrape=self._scraping.scrape if self._scraping else None,
         )
 
     def replace(self, built: Built) -> None:
@@ -140,6 +156,7 @@ class Relay:
         may run any longer. To be called in the event loop.
         """
         old, self._now = self._now, built
+        self.metrics.follow(built.settings)
         self.presence.body_timeout_s = built.settings.body_timeout_s
         self._close(old.rest())
         built.switch.take_over(old.switch)
@@ -174,6 +191,8 @@ class Relay:
         self._now.start()
         if self._peers is not None:
             await self._peers.start()
+        if self._scraping is not None:
+            self._scraping.start()
         try:
             yield
         finally:
@@ -186,14 +205,16 @@ class Relay:
             await asyncio.gather(*self._closing)
             for backend in self.backends.all():
                 await backend.aclose()
+            if self._scraping is not None:
+                await self._scraping.aclose()
             await close_books(self.ledger, self.counters, self._table, self.keys, self.store)
 
 
-def _peers_of(settings: Settings, shelf: Shelf, counted_at: str | None) -> Peers | FarPeers | None:
+def _peers_of(settings: Settings, shelf: Shelf, folder: Path | None) -> Peers | FarPeers | None:
     """Who else may have the stream that a client comes back for."""
     if settings.redis_url is not None and settings.resume_s:
         return FarPeers(shelf, open_post(settings.redis_url, POST_PREFIX))
-    return Peers(shelf, Path(counted_at).parent) if counted_at else None
+    return Peers(shelf, folder) if folder else None
 
 
 def create_app(

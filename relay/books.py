@@ -11,6 +11,7 @@ from relay.prices import PriceTable
 from relay.settings import Settings, SettingsError, variable
 from relay.stores import Store, StoreUnavailable, open_store, prepare
 from relay.stores.counters import Counters
+from relay.telemetry.metrics import NO_METRICS, Metrics, NoMetrics
 
 NO_DATABASE = ("none", "")
 
@@ -79,6 +80,14 @@ def ledger_of(
         bodies_keep_days=settings.bodies_keep_days,
         redact=redact,
     )
+
+
+def metrics_of(settings: Settings, pricing: Callable[[], Pricing]) -> Metrics | NoMetrics:
+    """What counts for `GET /metrics`: where nothing is said, if there is a ledger, too."""
+    wanted = settings.metrics
+    if wanted is None:
+        wanted = settings.database_url not in NO_DATABASE
+    return Metrics(settings, pricing) if wanted else NO_METRICS
 
 
 def spent_in(store: Store | None) -> SpentSince:

@@ -16,6 +16,7 @@ from relay import __version__
 from relay.backends import Backends
 from relay.books import spent_in
 from relay.engine import Engine
+from relay.events import both
 from relay.health import Health
 from relay.keys import (
     Changes,
@@ -37,6 +38,7 @@ from relay.stores import Store, open_word
 from relay.stores.counters import Counters
 from relay.switch import KeptMode, Side, Spread, Switch
 from relay.telemetry import logs
+from relay.telemetry.metrics import NO_METRICS, Metrics, NoMetrics
 from relay.upstream import fetch
 from relay.web import documentation
 from relay.web.accounts import Accounts
@@ -58,6 +60,7 @@ from relay.web.exchange import Exchange
 from relay.web.failures import FAILURES, answer_failure
 from relay.web.far_peers import FarPeers
 from relay.web.messages import messages_endpoints
+from relay.web.metrics import MetricsKey, Scrape, metrics_router
 from relay.web.models import Models
 from relay.web.pages import STATIC, PageFiles, pages_router, swagger_files
 from relay.web.passthrough import Passthrough
@@ -77,7 +80,8 @@ class Built:
     """Backends, router, engine and layers, made for each other and never changed.
 
     `presence`, `shelf` and `peers` are the relay's, whatever is built for it. `known` tells how the
-    backends do that were there before, by their names. `reload` is what `POST /admin/reload` does.
+    backends do that were there before, by their names. `reload` is what `POST /admin/reload` does,
+    `scrape` what `GET /metrics` does, None where there are no `metrics`.
     """
 
     def __init__(
@@ -95,13 +99,15 @@ class Built:
         peers: Peers | FarPeers | None,
         reload: Reload,
         virtual: VirtualKeys | None = None,
+        metrics: Metrics | NoMetrics = NO_METRICS,
+        scrape: Scrape | None = None,
     ) -> None:
         self.settings = settings
         self.backends = backends
         self.presence = presence
         self.users = Users()
         self.prices = Prices(settings.prices, settings.all_upstreams(), table)
-        self._store, self._ledger = store, ledger
+        self._store, self._ledger, self._metrics = store, ledger, metrics
         self.limiter = Limiter(
             counters,
             prices=self.prices,
@@ -110,7 +116,7 @@ class Built:
             refuse_unpriced=settings.unpriced_models == "refuse",
         )
         self._shelf, self._peers = shelf, peers
-        self._reload = reload
+        self._reload, self._scrape = reload, scrape
         self._virtual = virtual
         self._upstreams = backends.upstreams
         self._local = backends.local
@@ -226,7 +232,8 @@ class Built:
         settings = self.settings
         keyring = self._keyring()
         origins = Origins(settings.cors_origins, guarded=keyring.guarded)
-        accounts = Accounts(logs.of_requests(), self._ledger, self.prices)
+        told = self._metrics.observe
+        accounts = Accounts(both(logs.of_requests(), told), self._ledger, self.prices)
         kept = self._ledger is not NO_LEDGER
         count = accounts.told
         ask_usage = settings.stream_usage
@@ -238,7 +245,7 @@ class Built:
             longest=settings.longest_timeouts,
             switch=self.switch,
             limiter=self.limiter,
-            observe=logs.of_attempts(),
+            observe=both(logs.of_attempts(), told),
         )
         self.catalogue = Catalogue(
             upstreams=self._upstreams, local=self._local, models=settings.models
@@ -293,6 +300,8 @@ class Built:
             shown = (settings.all_upstreams(), self._upstreams, self.router.health, self.switch)
             app.include_router(upstreams_router(*shown))
             app.include_router(usage_router(self._store))
+        if self._scrape is not None:
+            app.include_router(metrics_router(self._scrape))
         app.mount("/static/swagger", PageFiles(directory=swagger_files()))
         app.mount("/static", PageFiles(directory=STATIC))
         self.turns = Turns(
@@ -303,7 +312,7 @@ class Built:
             self.users,
             accounts,
             settings.websocket,
-            Sessions(engine, observe=logs.of_attempts()),
+            Sessions(engine, observe=both(logs.of_attempts(), told)),
         )
         documentation.document(app)
         for kind in FAILURES:
@@ -315,6 +324,7 @@ class Built:
             passthrough=passthrough,
             keyring=keyring,
             admin_key=AdminKey(settings.admin_key),
+            metrics_key=MetricsKey(settings, on=self._scrape is not None, guarded=keyring.guarded),
             accounts=accounts,
             users=self.users,
         )

@@ -130,3 +130,17 @@ class Observer(Protocol):
 
 def ignore(_: Event, /) -> None:
     """The observer of those who do not want to know."""
+
+
+def both(one: Observer, other: Observer) -> Observer:
+    """Whoever tells this one tells those two; `ignore` costs nothing."""
+    if other is ignore:
+        return one
+    if one is ignore:
+        return other
+
+    def observe(event: Event, /) -> None:
+        one(event)
+        other(event)
+
+    return observe

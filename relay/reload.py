@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relay.backends import Backends, already_open, open_backends
-from relay.events import Reloaded, ReloadRefused, RestartNeeded
+from relay.events import Observer, Reloaded, ReloadRefused, RestartNeeded, ignore
 from relay.local import LocalBackend, LocalModel
 from relay.settings import Settings, SettingsError, load_settings, settings_files
 from relay.telemetry import logs
@@ -32,6 +32,7 @@ FIXED = (
     *("host", "port", "workers", "database_url", "redis_url", "state_file"),
     *("ledger_flush_s", "ledger_keep_days", "bodies_keep_days", "redact_bodies"),
     *("database_pool_size", "redis_timeout_s", "limits_without_redis", "budget_journal"),
+    "metrics",
 )
 """What is opened once, when the process starts."""
 
@@ -106,7 +107,7 @@ class Reloader:
             if self._asked is asyncio.current_task():
                 self._asked = None  # whoever asks from here on has seen a later file
             outcome = await self._apply()
-        tell(outcome)
+        tell(outcome, self._relay.metrics.observe)
         return outcome
 
     async def _apply(self) -> Outcome:
@@ -217,12 +218,16 @@ def differing(before: Settings, after: Settings) -> tuple[str, ...]:
     )
 
 
-def tell(outcome: Outcome) -> None:
-    """Write what became of a reload into the log."""
+def tell(outcome: Outcome, observe: Observer = ignore) -> None:
+    """Write what became of a reload into the log, and tell that observer."""
     if outcome.error:
-        logs.of_reload(ReloadRefused(outcome.error))
+        refused = ReloadRefused(outcome.error)
+        logs.of_reload(refused)
+        observe(refused)
         return
-    logs.of_reload(Reloaded(outcome.changed))
+    reloaded = Reloaded(outcome.changed)
+    logs.of_reload(reloaded)
+    observe(reloaded)
     if outcome.after_restart:
         logs.of_reload(RestartNeeded(outcome.after_restart))
 

@@ -8,6 +8,7 @@ import pickle
 import socket
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
@@ -21,6 +22,7 @@ from relay.reload import Reloader, Sources, Supervision, held
 from relay.settings import Settings, SettingsError, variable
 from relay.stores.counters import count_for_workers
 from relay.telemetry import logs
+from relay.telemetry.gathering import Gathering
 from relay.web.connection import ClientConnection
 from relay.web.sockets import SocketProtocol
 from relay.workers import Orders, Together, Workers, tell_parent
@@ -177,7 +179,7 @@ def _serve_by_workers(
         announce=partial(announce, port),
         renew=renew,
         watch=supervision.watch,
-        companion=Together(counting, models),
+        companion=Together(counting, Gathering(Path(counting.path).parent), models),
     ).run()
 
 

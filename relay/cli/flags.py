@@ -298,6 +298,18 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("redis_url", "", "shared counters for many replicas"),
         Flag("redis_timeout_s", "1", "longest that a call waits for Redis, seconds"),
         Flag(
+            "metrics",
+            "",
+            "answer GET /metrics, for Prometheus (default: true where usage is kept, see"
+            " database_url)",
+        ),
+        Flag(
+            "metrics_key",
+            "",
+            "bearer of GET /metrics, beside admin_key; without either it is answered on loopback"
+            " only, and while nobody needs a key",
+        ),
+        Flag(
             "log_level",
             "info",
             "least severe event that is logged; debug logs each request",

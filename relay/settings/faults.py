@@ -105,6 +105,11 @@ def _door_faults(settings: "Settings") -> Iterator[str]:
         )
     if settings.admin_key is not None and settings.admin_key in settings.api_keys:
         yield "admin_key is one of api_keys: a client could do what the operator does"
+    if settings.metrics_key is not None:
+        if settings.metrics_key == settings.admin_key:
+            yield "metrics_key is the admin_key: whoever scrapes could do what the operator does"
+        if settings.metrics_key in settings.api_keys:
+            yield "metrics_key is one of api_keys: clients could read the metrics"
 
 
 def _key_faults(settings: "Settings") -> Iterator[str]:
@@ -121,6 +126,8 @@ def _key_faults(settings: "Settings") -> Iterator[str]:
         name = next(key.name for key in settings.keys if key.digest == digest)
         if times > 1:
             yield f"{times} keys have the sha256 of '{name}': give each its own key"
+        if settings.metrics_key is not None and digest == _sha256(settings.metrics_key):
+            yield f"the key '{name}' is the metrics_key: clients could read the metrics"
         if digest == admin:
             yield f"the key '{name}' is the admin_key: a client could do what the operator does"
         if digest in static:

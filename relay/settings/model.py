@@ -264,6 +264,16 @@ class Settings(Section):
         description="where money is noted that is in no ledger yet, so that budgets hold when the"
         " relay is killed",
     )
+    metrics: bool | None = Field(
+        None,
+        description="answer GET /metrics, for Prometheus (default: true where usage is kept, see"
+        " database_url)",
+    )
+    metrics_key: Secret | None = Field(
+        None,
+        description="bearer of GET /metrics, beside admin_key; without either it is answered on"
+        " loopback only, and while nobody needs a key",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe event that is logged; debug logs each request"
     )

@@ -1,7 +1,7 @@
 """The door: gives each request an id, lets in who may come in, turns every failure into an answer.
 
-Deny by default: what is not in `OPEN` needs a key (the admin API one of its own), decided on the
-path that will be routed (`scope["path"]`), never on a URL that headers could change.
+Deny by default: what is not in `OPEN` needs a key (the admin API and the metrics of their own),
+decided on the path that will be routed (`scope["path"]`), never on a URL that headers could change.
 """
 
 import logging
@@ -17,6 +17,7 @@ from relay.web import messages_form
 from relay.web.accounts import Accounts
 from relay.web.admin import AdminKey
 from relay.web.client import AsgiClient, Client
+from relay.web.metrics import MetricsKey
 from relay.web.passthrough import Passthrough
 from relay.web.presence import ClientLeft
 from relay.web.replies import Visit, awaited
@@ -44,6 +45,7 @@ class Door:
         passthrough: Passthrough,
         keyring: Keyring,
         admin_key: AdminKey,
+        metrics_key: MetricsKey,
         accounts: Accounts,
         users: Users,
     ) -> None:
@@ -53,6 +55,7 @@ class Door:
         self._passthrough = passthrough
         self._keyring = keyring
         self._admin_key = admin_key
+        self._metrics_key = metrics_key
         self._accounts = accounts
         self._ledger = accounts.ledger
         self._users = users
@@ -120,6 +123,8 @@ class Door:
             return endpoint, ANONYMOUS
         if self._admin_key.guards(path):
             return endpoint, self._admin_key.identify(headers)
+        if self._metrics_key.guards(path):
+            return endpoint, self._metrics_key.identify(headers)
         return endpoint, self._keyring.identify(headers, client.peer)
 
     def _other(self, method: str, path: str) -> Endpoint:

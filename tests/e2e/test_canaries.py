@@ -27,6 +27,7 @@ POOL = ("sk-canary-pool-one-0123456789", "sk-canary-pool-two-0123456789")
 STATIC = "rk-canary-static-0123456789"
 CONFIGURED = "rk-canary-configured-0123456789"
 ADMIN = "ak-canary-admin-0123456789"
+METRICS = "mk-canary-metrics-0123456789"
 SIGNING = "ts-canary-signing-0123456789"
 
 
@@ -133,6 +134,7 @@ def test_18_no_secret_is_said_written_or_kept_whatever_fails(
         settings = {
             "api_keys": STATIC,
             "admin_key": ADMIN,
+            "metrics_key": METRICS,
             "token_secret": SIGNING,
             "database_url": postgres_url,
             "redis_url": redis_server.url,
@@ -161,6 +163,7 @@ def test_18_no_secret_is_said_written_or_kept_whatever_fails(
                 "static": STATIC,
                 "configured": CONFIGURED,
                 "admin": ADMIN,
+                "metrics": METRICS,
                 "signing": SIGNING,
                 "pool one": POOL[0],
                 "pool two": POOL[1],
@@ -211,7 +214,9 @@ def test_18_no_secret_is_said_written_or_kept_whatever_fails(
                 *("usage?group_by=key,model,upstream", "requests", "nothing"),
             ):
                 said.append(all_of(admin("GET", path)))
-            said.append(all_of(http.get("/metrics", headers=bearer)))
+            metrics = http.get("/metrics", headers={"authorization": f"Bearer {METRICS}"})
+            assert "relay_tokens_total{" in metrics.text
+            said.append(all_of(metrics))
             admin("DELETE", f"keys/{made['id']}")
     kept = everything_in(postgres_url)
     assert "still kept" in kept

@@ -1,0 +1,156 @@
+"""What a process counts for `GET /metrics`.
+
+    events --observe--> a list of at most FOLD_AT --fold--> numbers --snapshot--> exposition
+
+Being told of a request is an entry in a list; it is taken apart later, with those beside it.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from relay.events import (
+    AttemptFailed,
+    AttemptLost,
+    Event,
+    Observer,
+    Reloaded,
+    ReloadRefused,
+    RequestEnded,
+    ignore,
+)
+from relay.settings import Settings
+from relay.telemetry.counting import Durations, Numbers, Snapshot
+from relay.telemetry.families import FIRST_TOKEN_BUCKETS, REQUEST_BUCKETS
+from relay.telemetry.labels import ModelNames, path_class
+from relay.types import Usage
+
+FOLD_AT = 200
+"""Events that wait to be counted: less than a millisecond of the event loop."""
+
+NANO = 1e9
+
+_REFUSALS = ("rate_limit_exceeded", "insufficient_quota")
+_KINDS = ("prompt", "completion", "cached", "reasoning", "audio", "cache_write")
+"""As the fields of `Usage` stand."""
+
+
+class Pricing(Protocol):
+    """Knows what an answer has cost."""
+
+    def cost(self, model: str, upstream: str, usage: Usage) -> int | None: ...
+
+
+class Metrics:
+    """Counts what it is told of. `pricing` gives the prices of today."""
+
+    def __init__(self, settings: Settings, pricing: Callable[[], Pricing]) -> None:
+        self.observe: Observer = self._observe
+        self._pricing = pricing
+        self._names = ModelNames()
+        self._events: list[Event] = []
+        self._requests = Numbers()
+        self._tokens = Numbers()
+        self._estimated = Numbers()
+        self._cost = Numbers()
+        self._unpriced = Numbers()
+        self._failed = Numbers()
+        self._lost = Numbers()
+        self._refusals = Numbers()
+        self._reloads = Numbers()
+        self._durations = Durations(REQUEST_BUCKETS)
+        self._first_tokens = Durations(FIRST_TOKEN_BUCKETS)
+        for code in _REFUSALS:
+            self._refusals.add(0, code)
+        for result in ("applied", "refused"):
+            self._reloads.add(0, result)
+        self.follow(settings)
+
+    def follow(self, settings: Settings) -> None:
+        """That is the configuration from now on. What counted up stays."""
+        self._names.follow(settings)
+        for target in [*(one.name for one in settings.all_upstreams()), "local"]:
+            self._failed.add(0, target)
+            self._lost.add(0, target)
+
+    def snapshot(self) -> Snapshot:
+        """All that was counted until now."""
+        self._fold()
+        numbers = {
+            "relay_requests_total": self._requests,
+            "relay_tokens_total": self._tokens,
+            "relay_requests_estimated_total": self._estimated,
+            "relay_cost_usd_total": {labels: nano / NANO for labels, nano in self._cost.items()},
+            "relay_requests_unpriced_total": self._unpriced,
+            "relay_attempts_failed_total": self._failed,
+            "relay_attempts_lost_total": self._lost,
+            "relay_limit_refusals_total": self._refusals,
+            "relay_reloads_total": self._reloads,
+        }
+        durations = {
+            "relay_request_duration_seconds": self._durations,
+            "relay_first_token_seconds": self._first_tokens,
+        }
+        return {
+            **{name: list(rows.items()) for name, rows in numbers.items()},
+            **{
+                name: [(labels, list(cells)) for labels, cells in rows.items()]
+                for name, rows in durations.items()
+            },
+        }
+
+    def _observe(self, event: Event, /) -> None:
+        self._events.append(event)
+        if len(self._events) >= FOLD_AT:
+            self._fold()
+
+    def _fold(self) -> None:
+        events, self._events = self._events, []
+        for event in events:
+            if isinstance(event, RequestEnded):
+                self._ended(event)
+            elif isinstance(event, AttemptFailed):
+                self._failed.add(1, event.target)
+            elif isinstance(event, AttemptLost):
+                self._lost.add(1, event.target)
+            elif isinstance(event, Reloaded):
+                self._reloads.add(1, "applied")
+            elif isinstance(event, ReloadRefused):
+                self._reloads.add(1, "refused")
+
+    def _ended(self, event: RequestEnded) -> None:
+        target, status = event.target, event.status
+        model = self._names.label(event.served, answered=bool(target) and 200 <= status < 400)
+        self._requests.add(1, path_class(event.path), model, target, str(status))
+        if event.error in _REFUSALS:
+            self._refusals.add(1, event.error)
+        if event.attempts:
+            self._durations.add(event.duration_s, target)
+        if event.first_token_s is not None:
+            self._first_tokens.add(event.first_token_s, target)
+        usage = event.usage
+        if usage is None:
+            return
+        for kind, tokens in zip(_KINDS, usage, strict=False):
+            if tokens:
+                self._tokens.add(tokens, target, model, kind)
+        if event.estimated:
+            self._estimated.add(1, target)
+        cost_nano = event.cost_nano
+        if cost_nano is None:  # the prices may have come meanwhile
+            cost_nano = self._pricing().cost(event.served, target, usage)
+        if cost_nano is None:
+            self._unpriced.add(1, target)
+        elif cost_nano:
+            self._cost.add(cost_nano, target, model)
+
+
+class NoMetrics:
+    """Counts nothing."""
+
+    observe: Observer = staticmethod(ignore)
+
+    def follow(self, settings: Settings) -> None:
+        """Nothing depends on that."""
+
+
+NO_METRICS = NoMetrics()
