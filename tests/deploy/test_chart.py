@@ -14,10 +14,11 @@ KUBERNETES = ("1.30", "1.37")
 """The oldest that it is for, and the newest whose schemas we have."""
 
 TOML = '[[upstreams]]\nname = "a"\nbase_url = "https://a.example/v1"\n'
+SECRET = {"RELAY_ADMIN_KEY": "x", "RELAY_REDIS_URL": "redis://r"}
 VALUES: dict[str, dict[str, Any]] = {
     "defaults": {},
     "all": {
-        "secret": {"values": {"RELAY_ADMIN_KEY": "x", "RELAY_REDIS_URL": "redis://r"}},
+        "secret": {"values": {"RELAY_METRICS_KEY": "y", **SECRET}},
         "relayToml": TOML,
         "settings": {"keys_refresh_s": 1, "watch_config": True, "log_level": "warning"},
         "image": {"tag": "1.2", "pullSecrets": [{"name": "pull"}]},
@@ -25,6 +26,11 @@ VALUES: dict[str, dict[str, Any]] = {
         "networkPolicy": {
             "from": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}],
             "to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
+        },
+        "metrics": {
+            "annotations": True,
+            "serviceMonitor": {"enabled": True, "labels": {"release": "p"}},
+            "from": [{"namespaceSelector": {"matchLabels": {"m": "n"}}}],
         },
         "service": {"annotations": {"a": "b"}},
         "serviceAccount": {"annotations": {"a": "b"}},
@@ -75,8 +81,9 @@ def test_its_linter_finds_nothing(helm: Any, case: str) -> None:
 @pytest.mark.parametrize("case", VALUES)
 def test_the_api_would_take_every_object(helm: Any, case: str, version: str) -> None:
     kubernetes = pytest.importorskip("kubernetes_validate")
-    for one in rendered(helm, VALUES[case]).values():
-        kubernetes.validate(one, version, strict=True)
+    for kind, one in rendered(helm, VALUES[case]).items():
+        if kind != "ServiceMonitor":  # the operator's own, of which the API has no schema
+            kubernetes.validate(one, version, strict=True)
 
 
 def test_what_is_asked_for_is_there_and_nothing_else(helm: Any) -> None:
@@ -84,7 +91,7 @@ def test_what_is_asked_for_is_there_and_nothing_else(helm: Any) -> None:
     guarded = {"HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy"}
     assert set(rendered(helm, {})) == usual | guarded | {"Secret"}
     assert set(rendered(helm, VALUES["all"])) == usual | guarded | {
-        *("Secret", "ConfigMap", "Ingress")
+        *("Secret", "ConfigMap", "Ingress", "ServiceMonitor")
     }
     assert set(rendered(helm, VALUES["least"])) == usual | {"Job"}
 
@@ -153,6 +160,31 @@ def test_what_it_configures_is_what_a_relay_reads(
     assert (settings.keys_refresh_s, settings.watch_config) == (1, True)
     (mount,) = [one for one in container["volumeMounts"] if one["name"] == "config"]
     assert mount["mountPath"] == "/etc/relay"
+
+
+def test_prometheus_finds_the_pods_has_their_key_and_is_let_in(helm: Any) -> None:
+    found = rendered(helm, VALUES["all"], name="eu")
+    monitor = found["ServiceMonitor"]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    (port,) = found["Service"]["spec"]["ports"]
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    assert wanted <= found["Service"]["metadata"]["labels"].items()
+    assert (endpoint["port"], endpoint["path"]) == (port["name"], "/metrics")
+    assert monitor["metadata"]["labels"]["release"] == "p"
+    key = endpoint["authorization"]["credentials"]
+    assert key["name"] == found["Secret"]["metadata"]["name"]
+    assert key["key"] in found["Secret"]["stringData"]
+    (ingress,) = found["NetworkPolicy"]["spec"]["ingress"]
+    assert [one["namespaceSelector"]["matchLabels"] for one in ingress["from"]] == [
+        {"a": "b"},
+        {"m": "n"},
+    ]
+    annotations = found["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/path"] == "/metrics"
+    usual = rendered(helm, {})
+    assert "from" not in usual["NetworkPolicy"]["spec"]["ingress"][0], "all of the cluster"
+    annotations = usual["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    assert "prometheus.io/scrape" not in annotations
 
 
 def test_what_changes_the_configuration_changes_the_pods(helm: Any) -> None:
