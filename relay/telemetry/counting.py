@@ -22,11 +22,13 @@ class Numbers(dict[tuple[str, ...], float]):
 
     def add(self, amount: float, *labels: str) -> None:
         """So much more of that."""
-        if labels in self:
-            self[labels] += amount
-        else:
-            kept = _bounded(self, labels)
-            self[kept] = self.get(kept, 0) + amount
+        self[self.place(*labels)] += amount
+
+    def place(self, *labels: str) -> tuple[str, ...]:
+        """Under which labels that is counted; from now on there is a number."""
+        kept = labels if labels in self else _bounded(self, labels)
+        self.setdefault(kept, 0)
+        return kept
 
 
 class Durations(dict[tuple[str, ...], list[float]]):

@@ -36,6 +36,9 @@ class ModelNames:
         self._known: frozenset[str] = frozenset()
         self._learned: set[str] = set()
 
+    def __len__(self) -> int:
+        return len(self._learned)
+
     def follow(self, settings: Settings) -> None:
         """Have the names of that configuration stand for themselves."""
         self._known = frozenset(_named(settings))

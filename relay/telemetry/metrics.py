@@ -29,6 +29,9 @@ FOLD_AT = 200
 
 NANO = 1e9
 
+MAX_PLACES = 1000
+"""How many ways that requests went are remembered with where they are counted."""
+
 _REFUSALS = ("rate_limit_exceeded", "insufficient_quota")
 _KINDS = ("prompt", "completion", "cached", "reasoning", "audio", "cache_write")
 """As the fields of `Usage` stand."""
@@ -40,6 +43,20 @@ class Pricing(Protocol):
     def cost(self, model: str, upstream: str, usage: Usage) -> int | None: ...
 
 
+Labels = tuple[str, ...]
+
+
+class _Place:
+    """Where a request is counted that went a certain way."""
+
+    __slots__ = ("model", "requests", "tokens")
+
+    def __init__(self, model: str, requests: Labels) -> None:
+        self.model = model
+        self.requests = requests
+        self.tokens: dict[str, Labels] = {}
+
+
 class Metrics:
     """Counts what it is told of. `pricing` gives the prices of today."""
 
@@ -47,6 +64,7 @@ class Metrics:
         self.observe: Observer = self._observe
         self._pricing = pricing
         self._names = ModelNames()
+        self._places: dict[tuple[str, str, str, int], _Place] = {}
         self._events: list[Event] = []
         self._requests = Numbers()
         self._tokens = Numbers()
@@ -68,6 +86,7 @@ class Metrics:
     def follow(self, settings: Settings) -> None:
         """That is the configuration from now on. What counted up stays."""
         self._names.follow(settings)
+        self._places.clear()
         for target in [*(one.name for one in settings.all_upstreams()), "local"]:
             self._failed.add(0, target)
             self._lost.add(0, target)
@@ -118,9 +137,10 @@ class Metrics:
                 self._reloads.add(1, "refused")
 
     def _ended(self, event: RequestEnded) -> None:
-        target, status = event.target, event.status
-        model = self._names.label(event.served, answered=bool(target) and 200 <= status < 400)
-        self._requests.add(1, path_class(event.path), model, target, str(status))
+        target = event.target
+        way = (event.path, event.served, target, event.status)
+        place = self._places.get(way) or self._find(*way)
+        self._requests[place.requests] += 1
         if event.error in _REFUSALS:
             self._refusals.add(1, event.error)
         if event.attempts:
@@ -132,7 +152,11 @@ class Metrics:
             return
         for kind, tokens in zip(_KINDS, usage, strict=False):
             if tokens:
-                self._tokens.add(tokens, target, model, kind)
+                labels = place.tokens.get(kind)
+                if labels is None:
+                    labels = self._tokens.place(target, place.model, kind)
+                    place.tokens[kind] = labels
+                self._tokens[labels] += tokens
         if event.estimated:
             self._estimated.add(1, target)
         cost_nano = event.cost_nano
@@ -141,7 +165,16 @@ class Metrics:
         if cost_nano is None:
             self._unpriced.add(1, target)
         elif cost_nano:
-            self._cost.add(cost_nano, target, model)
+            self._cost.add(cost_nano, target, place.model)
+
+    def _find(self, path: str, served: str, target: str, status: int) -> _Place:
+        known = len(self._names)
+        model = self._names.label(served, answered=bool(target) and 200 <= status < 400)
+        if len(self._names) > known or len(self._places) >= MAX_PLACES:
+            self._places.clear()  # a name that is known now may be `other` in some
+        labels = self._requests.place(path_class(path), model, target, str(status))
+        place = self._places[path, served, target, status] = _Place(model, labels)
+        return place
 
 
 class NoMetrics:

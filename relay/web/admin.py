@@ -1,7 +1,7 @@
 """The admin API: what an operator sees and changes while the relay runs. `GET`, `PUT /admin/mode`.
 
-It has a key of its own, which opens nothing else, and which no client's key replaces. Without one
-the API is not there: every path of it is 404.
+It has a key of its own, which opens nothing else (but `GET /metrics`), and which no client's key
+replaces. Without one the API is not there: every path of it is 404.
 """
 
 import json
