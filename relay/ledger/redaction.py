@@ -16,12 +16,19 @@ GROUP = "relay.redactors"
 Kind = Literal["request", "response"]
 Redact = Callable[[bytes, Kind], bytes | None]
 
-_SECRETS = re.compile(rb"\b(?:sk|rk|ek|pk)-[A-Za-z0-9_-]{8,}")
+_FORM = r"\b(?:sk|rk|ek|pk)-[A-Za-z0-9_-]{8,}"
+_SECRETS = re.compile(_FORM.encode())
+_SECRET_TEXT = re.compile(_FORM)
 
 
 def redact_keys(body: bytes, _: Kind = "request") -> bytes:
     """The body with everything that looks like a key replaced; done to every body, first."""
     return _SECRETS.sub(b"[redacted]", body)
+
+
+def without_keys(text: str) -> str:
+    """The same for a short text."""
+    return _SECRET_TEXT.sub("[redacted]", text)
 
 
 def load_redactor(name: str | None) -> Redact:

@@ -181,6 +181,8 @@ def test_18_no_secret_is_said_written_or_kept_whatever_fails(
                 said.append(all_of(told))
             leaked = chat(f"my key is {made['key']} and {POOL[0]}", max_tokens=5)
             http.post("/v1/chat/completions", json=leaked, **callers[2])
+            misplaced = chat(model=made["key"], max_tokens=5)
+            http.post("/v1/chat/completions", json=misplaced, **callers[2])
             # Those that put a key of the pool aside come last, and say it aloud.
             faults = [
                 (name, streamed)

@@ -18,3 +18,14 @@ def test_a_row_is_what_ended_less_what_is_not_kept() -> None:
     assert type(row) is LedgerRow
     assert row.upstream == "its target"
     assert row.duration_s == "its duration_s"
+
+
+def test_a_key_in_place_of_a_name_is_not_kept() -> None:
+    key = "sk-canary-0123456789"
+    fields = {name: f"its {name}" for name in RequestEnded._fields}
+    wrong = RequestEnded(**{**fields, "model": key, "served": key, "path": f"/v1/files/{key}"})  # type: ignore[arg-type]
+    right = RequestEnded(**fields)  # type: ignore[arg-type]
+    row, other = as_rows([wrong, right])
+    assert key not in str(row)
+    assert (row.model_asked, row.path) == ("[redacted]", "/v1/files/[redacted]")
+    assert other.model_asked == "its model"
