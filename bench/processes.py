@@ -215,6 +215,7 @@ def relay(
     }
     if "[[keys]]" not in text:
         env["RELAY_API_KEYS"] = CLIENT_KEY
+    env["RELAY_METRICS"] = "false"  # docs/metrics.md has what they cost
     if setup != "counted":  # nginx keeps nothing, either
         env["RELAY_DATABASE_URL"] = "none"
     env |= settings or {}
