@@ -7,7 +7,6 @@ at the terminal.
 import json
 import socket
 import ssl
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +23,7 @@ from relay.errors import (
 from relay.settings import UpstreamSettings
 from relay.types import Backend, Call
 from relay.upstream import open_upstream
+from relay.upstream.reasons import causes
 
 MAX_MESSAGE_CHARACTERS = 300
 """As much of an error body that is no envelope as is shown."""
@@ -98,7 +98,7 @@ def error_message(body: bytes) -> str:
 def _why_unreachable(exc: BackendError, url: str) -> str:
     parts = urlsplit(url)
     place = parts.netloc
-    for cause in _causes(exc):
+    for cause in causes(exc):
         if isinstance(cause, socket.gaierror):
             return f"unknown host {parts.hostname}: the name cannot be resolved"
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -108,13 +108,3 @@ def _why_unreachable(exc: BackendError, url: str) -> str:
         if isinstance(cause, ConnectionRefusedError):
             return f"nothing listens on {place}"
     return f"{place} cannot be reached"
-
-
-def _causes(exc: BaseException | None) -> Iterator[BaseException]:
-    """The exception and all that led to it, the members of groups too."""
-    while exc is not None:
-        yield exc
-        if isinstance(exc, BaseExceptionGroup):
-            for member in exc.exceptions:
-                yield from _causes(member)
-        exc = exc.__cause__ or exc.__context__

@@ -8,8 +8,18 @@ from collections.abc import Iterator
 
 def cannot_be_reached(exc: BaseException) -> str:
     """`cannot be reached`, and why, as far as that exception or what led to it tells."""
-    told = next((words for cause in _causes(exc) if (words := _words(cause))), "")
+    told = next((words for cause in causes(exc) if (words := _words(cause))), "")
     return f"cannot be reached: {told}" if told else "cannot be reached"
+
+
+def causes(exc: BaseException | None) -> Iterator[BaseException]:
+    """The exception and all that led to it, the members of groups too."""
+    while exc is not None:
+        yield exc
+        if isinstance(exc, BaseExceptionGroup):
+            for member in exc.exceptions:
+                yield from causes(member)
+        exc = exc.__cause__ or exc.__context__
 
 
 def _words(exc: BaseException) -> str:
@@ -25,13 +35,3 @@ def _words(exc: BaseException) -> str:
     if isinstance(exc, OSError) and exc.errno is not None and exc.errno > 0:
         return os.strerror(exc.errno).lower()
     return ""
-
-
-def _causes(exc: BaseException | None) -> Iterator[BaseException]:
-    """The exception and all that led to it, the members of groups too."""
-    while exc is not None:
-        yield exc
-        if isinstance(exc, BaseExceptionGroup):
-            for member in exc.exceptions:
-                yield from _causes(member)
-        exc = exc.__cause__ or exc.__context__
