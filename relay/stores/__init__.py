@@ -12,7 +12,7 @@ Nothing here is awaited by a request: keys are read into memory, rows are writte
     schema.py, migrations/, upgrade.py   which tables there are, and how they come to be
 """
 
-from relay.stores.grouped import by_group
+from relay.stores.grouped import by_group, grouped
 from relay.stores.opening import open_post, open_store, open_word
 from relay.stores.protocol import Store
 from relay.stores.records import (
@@ -44,6 +44,7 @@ __all__ = [
     "UsageQuery",
     "UsageSum",
     "by_group",
+    "grouped",
     "look",
     "open_post",
     "open_store",

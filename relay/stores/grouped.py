@@ -9,10 +9,12 @@ take whole columns: a loop over rows and their fields costs five times as much.
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from operator import add, itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from relay.stores.records import LedgerRow
 from relay.stores.sums import HOUR, ROLL_UPS, RollUp
+
+T = TypeVar("T")
 
 Group = tuple[Any, ...]
 """The second at which an hour begins, a key, a team, a model and an upstream."""
@@ -36,18 +38,17 @@ def by_group(rows: Sequence[LedgerRow]) -> Groups:
     """The rows of each group, in their order."""
     groups: dict[Group, Sequence[LedgerRow]] = {}
     for hour, some in _by_hour(rows).items():
-        for of, found in _by(_OF, some).items():
+        for of, found in grouped(_OF, some).items():
             groups[(hour, *of)] = found
     return groups
 
 
-def _by(
-    of: Callable[[LedgerRow], Group], rows: Sequence[LedgerRow]
-) -> Mapping[Group, Sequence[LedgerRow]]:
-    different = set(map(of, rows))
+def grouped(of: Callable[[T], Group], rows: Sequence[T]) -> Mapping[Group, Sequence[T]]:
+    """Rows of any kind, by what `of` gives for each."""
+    different = dict.fromkeys(map(of, rows))
     if len(different) == 1:  # a busy key, or a small relay
-        return {different.pop(): rows}
-    groups: dict[Group, list[LedgerRow]] = {one: [] for one in different}
+        return dict.fromkeys(different, rows)
+    groups: dict[Group, list[T]] = {one: [] for one in different}
     for one, row in zip(map(of, rows), rows, strict=True):
         groups[one].append(row)
     return groups

@@ -5,7 +5,9 @@ values and a number; or, of a histogram, how many fell into each bucket, and the
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from relay.telemetry.families import BY_NAME, FAMILIES
 from relay.telemetry.labels import OTHER
@@ -37,14 +39,16 @@ class Durations(dict[tuple[str, ...], list[float]]):
     def __init__(self, buckets: Sequence[float]) -> None:
         super().__init__()
         self._buckets = buckets
+        self._bucket_of: Callable[[float], int] = partial(bisect_left, buckets)
 
-    def add(self, seconds: float, *labels: str) -> None:
-        """One that took so long."""
+    def add(self, times_s: Sequence[float], *labels: str) -> None:
+        """Those that took so long."""
         cells = self.get(labels)
         if cells is None:
             cells = self.setdefault(_bounded(self, labels), [0] * (len(self._buckets) + 2))
-        cells[bisect_left(self._buckets, seconds)] += 1
-        cells[-1] += seconds
+        for place, count in Counter(map(self._bucket_of, times_s)).items():
+            cells[place] += count
+        cells[-1] += sum(times_s)
 
 
 def _bounded(

@@ -10,7 +10,7 @@ def test_what_comes_after_the_most_sets_of_labels_is_other() -> None:
     numbers, durations = Numbers(), Durations((1.0,))
     for number in range(MAX_SETS + 500):
         numbers.add(1, "a", str(number))
-        durations.add(0.5, str(number))
+        durations.add([0.5], str(number))
     numbers.add(1, "a", "0")
     assert numbers["other", "other"] == 500
     assert numbers["a", "0"] == 2
@@ -21,7 +21,7 @@ def test_what_comes_after_the_most_sets_of_labels_is_other() -> None:
 def test_a_duration_on_a_bound_is_in_its_bucket() -> None:
     durations = Durations((1.0, 2.0))
     for seconds in (1.0, 1.5, 2.0, 3.0):
-        durations.add(seconds, "a")
+        durations.add([seconds], "a")
     assert durations[("a",)] == [1, 2, 1, 7.5]
 
 

@@ -39,6 +39,7 @@ def test_a_name_that_was_refused_first_is_told_as_soon_as_it_has_answered() -> N
     metrics = Metrics(Settings(), Prices)
     for status in (404, 200, 404):
         metrics.observe(ended(status=status))
+        metrics.snapshot()
     found = dict(metrics.snapshot()["relay_requests_total"])
     path = "/v1/chat/completions"
     assert found == {
