@@ -12,6 +12,7 @@ import transcripts
 from fake_script import Gate, Script
 from fake_upstream import FakeUpstream
 from running import RunningRelay, StartRelay, chat
+from waiting import until
 
 STREAM = [(b"content-type", b"text/event-stream")]
 
@@ -163,8 +164,12 @@ def test_identical_calls_share_one(start_relay: StartRelay, upstream: FakeUpstre
     gate = Gate()
     upstream.answer(Script(body=transcripts.chat_body("x"), gate=gate))
     relay = single(start_relay, upstream)
-    opener = threading.Timer(0.3, gate.open)
-    opener.start()
+
+    def open_when_all_are_there() -> None:
+        until(lambda: relay.relay.in_flight == 20)
+        gate.open()
+
+    threading.Thread(target=open_when_all_are_there).start()
     replies = asyncio.run(ask_all(relay, [chat()] * 20))
     assert {reply.status_code for reply in replies} == {200}
     assert len({reply.content for reply in replies}) == 1
