@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Protocol
@@ -211,7 +212,8 @@ class Worker:
         self._problem: str | None = None
         self._reports, theirs = _SPAWN.Pipe(duplex=False)
         self._process = _SPAWN.Process(target=_live, args=(orders.work, listener, theirs))
-        with _ignored(signal.SIGINT), _blocked(signal.SIGHUP):
+        resource_tracker.ensure_running()  # which would else unblock SIGINT within the start
+        with _blocked(signal.SIGINT, signal.SIGHUP):
             self._process.start()
         theirs.close()
 
@@ -271,7 +273,13 @@ class Worker:
 
 
 def _live(work: Work, listener: socket.socket, reports: Connection) -> None:
-    """What a worker does, from its first to its last moment."""
+    """What a worker does, from its first to its last moment.
+
+    Ctrl-C goes to every process of a terminal, and one that has not begun would die with a
+    traceback. The parent hears it, too, and ends them all: so it was blocked in here until now.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_follow_parent, name="relay-parent", daemon=True).start()
     try:
         work(listener, lambda: reports.send_bytes(_SERVING))
@@ -289,23 +297,12 @@ def _follow_parent() -> None:
 
 
 @contextmanager
-def _ignored(number: signal.Signals) -> Iterator[None]:
-    """A process that is started in this block ignores the signal until it handles it itself.
+def _blocked(*numbers: signal.Signals) -> Iterator[None]:
+    """A process that is started in this block gets these signals once it attends to them.
 
-    Ctrl-C goes to every process of a terminal, and one that has not begun would die with a
-    traceback. The parent hears it, too, and ends them all.
+    This one gets them behind the block, so that none is lost.
     """
-    before = signal.signal(number, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
-
-
-@contextmanager
-def _blocked(number: signal.Signals) -> Iterator[None]:
-    """A process that is started in this block gets the signal once it attends to it, not before."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:
