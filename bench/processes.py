@@ -74,9 +74,9 @@ targets = [ {{ upstream = "bench" }} ]
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Where what runs."""
+    """Where what runs; a system under test without a core of its own runs on any."""
 
-    under_test: int
+    under_test: int | None
     load: int
 
     @classmethod
@@ -263,7 +263,7 @@ def nginx_path() -> str | None:
 def _serving(
     name: str,
     command: list[str],
-    core: int,
+    core: int | None,
     folder: Path,
     port: int,
     env: dict[str, str] | None = None,
@@ -280,7 +280,7 @@ def _serving(
 @contextmanager
 def _running(
     command: list[str],
-    core: int,
+    core: int | None,
     folder: Path,
     *,
     cwd: Path,
@@ -290,7 +290,8 @@ def _running(
     """A process in a session of its own, so that Ctrl-C reaches this one alone, which ends it."""
     ours = os.sched_getaffinity(0)
     with (folder / "log").open("a", encoding="utf-8") as log:
-        os.sched_setaffinity(0, {core})  # what is started inherits it
+        # What is started inherits it.
+        os.sched_setaffinity(0, ours if core is None else {core})
         try:
             process = subprocess.Popen(
                 command,
