@@ -15,6 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -137,23 +138,31 @@ class Meter:
 
     def __init__(self, pid: int) -> None:
         self._clock = ~pid << 3 | 2  # clock_getcpuclockid(3)
-        self._threads = [
-            task for task in Path(f"/proc/{pid}/task").iterdir() if task.name != str(pid)
-        ]
-        self._began = self._read()
+        self._tasks = Path(f"/proc/{pid}/task")
+        self._first = str(pid)
+        self._began = self._now()
+        self._threads = self._used()
 
     def took(self, tokens: int) -> Pace:
         """Since this was made."""
-        wall_s, cpu_s, engine_s = (
-            now - then for now, then in zip(self._read(), self._began, strict=True)
-        )
+        wall_s, cpu_s = (now - then for now, then in zip(self._now(), self._began, strict=True))
+        used = self._used()
+        lasting = used.keys() & self._threads.keys()
+        engine_s = sum(used[tid] - self._threads[tid] for tid in lasting)
         return Pace(tokens, wall_s, cpu_s, cpu_s - engine_s)
 
-    def _read(self) -> tuple[float, float, float]:
-        engine_ns = 0
-        for task in self._threads:
-            engine_ns += int((task / "schedstat").read_text(encoding="ascii").split()[0])
-        return time.perf_counter(), time.clock_gettime(self._clock), engine_ns / 1e9
+    def _now(self) -> tuple[float, float]:
+        return time.perf_counter(), time.clock_gettime(self._clock)
+
+    def _used(self) -> dict[str, float]:
+        """The CPU of each thread but the first so far, in seconds."""
+        found = {}
+        for task in self._tasks.iterdir():
+            with suppress(OSError):  # one that has just ended
+                stat = (task / "schedstat").read_text(encoding="ascii")
+                found[task.name] = int(stat.split()[0]) / 1e9
+        found.pop(self._first, None)
+        return found
 
 
 async def cost(relay: Server, options: argparse.Namespace) -> None:

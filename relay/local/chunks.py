@@ -10,9 +10,11 @@ Source: ChatGLM's OpenAI-format server; `id`, `created` and `usage` as OpenAI se
 
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import orjson
 
 from relay.errors import RouteNotFound
 from relay.schema import (
@@ -33,8 +35,20 @@ EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 JSON = (b"content-type", b"application/json")
 
 StreamChoice = ChatCompletionResponseStreamChoice
-Part = StreamChoice | Usage
-"""What a backend generates: choices with something new, and at last one usage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of an answer's text: what nearly every part is, and so no model of pydantic's."""
+
+    index: int
+    text: str
+
+
+Part = Text | StreamChoice | Usage
+"""What a backend generates: texts, choices with something else new, and at last one usage."""
+
+_Wait = Awaitable[None] | None
 
 
 def read_chat_call(call: Call) -> ChatCompletionRequest:
@@ -57,11 +71,6 @@ def not_served(call: Call) -> RouteNotFound:
 def opening(index: int) -> StreamChoice:
     """The first part of an answer: only the role."""
     return StreamChoice(index=index, delta=DeltaMessage(role="assistant"), finish_reason=None)
-
-
-def content(index: int, text: str) -> StreamChoice:
-    """A part of an answer: only content."""
-    return StreamChoice(index=index, delta=DeltaMessage(content=text), finish_reason=None)
 
 
 def ending(index: int, finish_reason: str) -> StreamChoice:
@@ -107,9 +116,14 @@ class ChatForm:
         options = request.stream_options
         self.usage_wanted = bool(options and options.include_usage)
         self._head = Head.new("chatcmpl", request.model)
+        blank = self._response("chat.completion.chunk", choices=[]).wire().encode()
+        self._before = b'data: %b[{"index":' % blank.removesuffix(b"[]}")
 
     def event(self, part: Part) -> bytes:
         """One part, as a server-sent event."""
+        if isinstance(part, Text):
+            told = (self._before, part.index, orjson.dumps(part.text))
+            return b'%b%d,"delta":{"content":%b},"finish_reason":null}]}\n\n' % told
         if isinstance(part, Usage):
             chunk = self._response("chat.completion.chunk", choices=[], usage=part)
         else:
@@ -143,15 +157,19 @@ class ChatForm:
 
 
 class StreamedAnswer:
-    """An answer whose first part is in hand: server-sent events, one to a bytes object."""
+    """An answer whose first part is in hand: server-sent events, one to a bytes object.
+
+    Whoever has begun to iterate may have the rest poured.
+    """
 
     status = 200
     headers: RawHeaders = (EVENT_STREAM,)
 
     def __init__(self, form: Form, first: Part, rest: AsyncIterator[Part]) -> None:
         self._form = form
-        self._first = first
+        self._first: Part | None = first
         self._rest = rest
+        self._last = DONE
 
     @classmethod
     async def begin(cls, form: Form, parts: AsyncIterator[Part]) -> "StreamedAnswer":
@@ -159,11 +177,49 @@ class StreamedAnswer:
         return cls(form, await anext(parts), parts)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._form.event(self._first)
+        if event := self._event(self._take_first()):
+            yield event
         async for part in self._rest:
-            if self._form.usage_wanted or not isinstance(part, Usage):
-                yield self._form.event(part)
-        yield DONE
+            if event := self._event(part):
+                yield event
+        if last := self._take_last():
+            yield last
+
+    async def pour(self, sink: Callable[[bytes], _Wait]) -> bytes:
+        """Give each event to `sink`; returns the last one (see `Answer`)."""
+
+        def give(part: Part | None) -> _Wait:
+            event = self._event(part)
+            return sink(event) if event else None
+
+        if (wait := give(self._take_first())) is not None:
+            await wait
+        await pour(self._rest, give)
+        return self._take_last()
+
+    def _event(self, part: Part | None) -> bytes:
+        if part is None or (isinstance(part, Usage) and not self._form.usage_wanted):
+            return b""
+        return self._form.event(part)
+
+    def _take_first(self) -> Part | None:
+        first, self._first = self._first, None
+        return first
+
+    def _take_last(self) -> bytes:
+        last, self._last = self._last, b""
+        return last
+
+
+async def pour(parts: AsyncIterator[Part], sink: Callable[[Part], _Wait]) -> None:
+    """Give each of them to `sink`, and await what it gives back; by their own `pour`, if any."""
+    own: Callable[[Callable[[Part], _Wait]], Awaitable[None]] | None = getattr(parts, "pour", None)
+    if own is not None:
+        await own(sink)
+        return
+    async for part in parts:
+        if (wait := sink(part)) is not None:
+            await wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +244,10 @@ class _Whole:
     logprobs: list[Any] = field(default_factory=list)
     finish_reason: str | None = None
 
-    def add(self, choice: StreamChoice) -> None:
+    def add(self, choice: Text | StreamChoice) -> None:
+        if isinstance(choice, Text):
+            self.texts.setdefault("content", []).append(choice.text)
+            return
         delta = choice.delta.model_dump(exclude_unset=True, exclude={"role"})
         for call in delta.pop("tool_calls", ()):
             self._add_call(call)

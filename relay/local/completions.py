@@ -14,7 +14,7 @@ import orjson
 from pydantic import Field, ValidationError
 
 from relay.errors import InvalidRequest
-from relay.local.chunks import JSON, Head, Part, StreamChoice
+from relay.local.chunks import JSON, Head, Part, StreamChoice, Text
 from relay.schema import MAX_TOKENS, StreamOptions, Usage, Wire, invalid
 from relay.types import Call, Completion
 
@@ -118,7 +118,7 @@ class CompletionForm:
         else:
             text = self._text(part)
             choice = {"text": text, "index": part.index, "logprobs": self._logprobs(part, text)}
-            fields = {"choices": [choice | {"finish_reason": part.finish_reason}]}
+            fields = {"choices": [choice | {"finish_reason": _reason(part)}]}
         return b"data: " + self._body(fields) + b"\n\n"
 
     async def collect(self, parts: AsyncIterator[Part]) -> Completion:
@@ -131,20 +131,21 @@ class CompletionForm:
                 continue
             answer = answers.setdefault(part.index, _Text())
             text = self._text(part)
-            answer.add(text, self._logprobs(part, text), part.finish_reason)
+            answer.add(text, self._logprobs(part, text), _reason(part))
         choices = [answers[index].choice(index) for index in sorted(answers)]
         return Completion(200, (JSON,), self._body({"choices": choices} | fields))
 
-    def _text(self, part: StreamChoice) -> str:
-        text = part.delta.content or ""
+    def _text(self, part: Text | StreamChoice) -> str:
+        text = part.text if isinstance(part, Text) else part.delta.content or ""
         if self._before and part.index not in self._begun:
             self._begun.add(part.index)
             text = f"{self._before[part.index // self._each]}{text}"
         return text
 
-    def _logprobs(self, part: StreamChoice, text: str) -> dict[str, Any] | None:
+    def _logprobs(self, part: Text | StreamChoice, text: str) -> dict[str, Any] | None:
         """The engine's logprobs in the old form: parallel lists, and where each token begins."""
-        said = (part.model_extra or {}).get("logprobs")
+        extra = None if isinstance(part, Text) else part.model_extra
+        said = (extra or {}).get("logprobs")
         place = self._places.get(part.index, 0)
         self._places[part.index] = place + len(text)
         if not said:
@@ -165,6 +166,10 @@ class CompletionForm:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(
             "utf-8", "replace"
         )
+
+
+def _reason(part: Text | StreamChoice) -> str | None:
+    return None if isinstance(part, Text) else part.finish_reason
 
 
 _COLUMNS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")

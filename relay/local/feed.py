@@ -1,6 +1,9 @@
 """From a blocking thread to the event loop: what one produces, the other reads.
 
-thread: produce(feed) -> feed.put(item) --at most HELD_ITEMS--> async for item in feed :loop
+thread: produce(feed) -> feed.put(item) --at most HELD_ITEMS--> feed.pour, or async for :loop
+
+The loop is told once, and then takes whatever there is: an engine comes with an item every few
+milliseconds, when both threads have left the caches, so that every line costs several times more.
 """
 
 import asyncio
@@ -8,7 +11,7 @@ import logging
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from relay.errors import BackendError, NoUpstream, RelayError
@@ -36,8 +39,9 @@ class Feed(Generic[Item]):
         self._produce = produce
         self._on_end = on_end
         self._items: deque[Item] = deque()
-        self._room = threading.Semaphore(HELD_ITEMS)
-        self._changed = asyncio.Event()
+        self._told = False  # whether the loop will look
+        self._room = threading.Event()
+        self._waiter: asyncio.Future[None] | None = None
         self._ended = asyncio.Event()
         self._failure: RelayError | None = None
         self.left = threading.Event()
@@ -52,35 +56,66 @@ class Feed(Generic[Item]):
 
     def put(self, item: Item) -> bool:
         """Hand an item over, from the thread; False when nobody listens any more."""
-        self._room.acquire()
-        if self.closed:
-            self._room.release()
+        if len(self._items) >= HELD_ITEMS:
+            self._wait_for_room()
+        if self.left.is_set():
             return False
         self._items.append(item)
-        self._tell(self._changed.set)
-        return not self.closed
+        if not self._told:
+            self._told = True
+            self._tell(self._wake)
+        return not self.left.is_set()
 
     def __aiter__(self) -> "Feed[Item]":
         return self
 
     async def __anext__(self) -> Item:
+        if not (self._items or await self._more()):
+            raise StopAsyncIteration
+        return self._take()
+
+    async def pour(self, sink: "Callable[[Item], Awaitable[None] | None]") -> None:
+        """Give each item to `sink`, and await what it gives back, if anything."""
+        while self._items or await self._more():
+            if (wait := sink(self._take())) is not None:
+                await wait
+
+    async def aclose(self) -> None:
+        """Stop listening, and wait until the thread has ended."""
+        self.left.set()
+        self._room.set()
+        await self._ended.wait()
+
+    def _wait_for_room(self) -> None:
+        while len(self._items) >= HELD_ITEMS and not self.closed:
+            self._room.clear()
+            if len(self._items) >= HELD_ITEMS and not self.closed:  # still so
+                self._room.wait()
+
+    def _take(self) -> Item:
+        item = self._items.popleft()
+        if not self._room.is_set():
+            self._room.set()
+        return item
+
+    async def _more(self) -> bool:
+        """Wait until there is an item; False when none will come."""
         while not self._items:
             if self._ended.is_set():
                 if self._failure is not None:
                     raise self._failure
                 if self.closed:
                     raise NoUpstream(CLOSED)  # half an answer must not look like a whole one
-                raise StopAsyncIteration
-            self._changed.clear()
-            await self._changed.wait()
-        self._room.release()
-        return self._items.popleft()
+                return False
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        return True
 
-    async def aclose(self) -> None:
-        """Stop listening, and wait until the thread has ended."""
-        self.left.set()
-        self._room.release()
-        await self._ended.wait()
+    def _wake(self) -> None:
+        self._told = False  # before it is looked: what is put from now on is told again
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _run(self) -> None:
         failure: RelayError | None = None
@@ -95,7 +130,7 @@ class Feed(Generic[Item]):
     def _finish(self, failure: RelayError | None) -> None:
         self._failure = failure
         self._ended.set()
-        self._changed.set()
+        self._wake()
         self._on_end()
 
     def _tell(self, callback: Callable[..., None], *args: object) -> None:

@@ -22,7 +22,7 @@ from relay.local.chunks import (
     ChatForm,
     Form,
     Part,
-    content,
+    Text,
     ending,
     opening,
     read_chat_call,
@@ -206,13 +206,13 @@ class HfBackend(Answering):
                 reason = "stop"
                 break
             if piece := stop.push(utf8(text.push(token))):
-                yield content(index, piece)
+                yield Text(index, piece)
             if stop.found:
                 reason = "stop"
                 row.leave()
                 break
         if rest := stop.push(utf8(text.rest())) + stop.rest():
-            yield content(index, rest)
+            yield Text(index, rest)
         yield ending(index, "stop" if stop.found else reason)
 
     def _decode(self, tokens: Sequence[int]) -> str:

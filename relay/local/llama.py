@@ -8,8 +8,9 @@ llama_fitting.py   what is too long                resident.py        when it is
 """
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -153,8 +154,8 @@ class LlamaBackend(Answering):
             ready=self._writer.acquire,
             done=self._writer.release,
         )
-        async with turn as feed, aclosing(_parts(feed, reader)) as parts:
-            yield form, parts
+        async with turn as feed:
+            yield form, Parts(feed, reader)
 
     def _read(self, call: Call) -> tuple[Form, ChunkReader, EngineRequest]:
         path = _path(call)
@@ -223,6 +224,53 @@ class LlamaBackend(Answering):
         return embedding_answer(request, vectors, tokens)
 
 
+class Parts:
+    """What the chunks of one request say, and at last what it used."""
+
+    def __init__(self, feed: Feed[tuple[Chunk, Ask]], reader: ChunkReader) -> None:
+        self._feed = feed
+        self._reader = reader
+        self._read: deque[Part] = deque()  # of a chunk that says more than one thing
+        self._usage_told = False
+
+    def __aiter__(self) -> "Parts":
+        return self
+
+    async def __anext__(self) -> Part:
+        while not self._read:
+            try:
+                chunk = await anext(self._feed)
+            except StopAsyncIteration:
+                if self._usage_told:
+                    raise
+                return self._usage()
+            self._read += self._reader.read(*chunk)
+        return self._read.popleft()
+
+    async def pour(self, sink: Callable[[Part], Awaitable[None] | None]) -> None:
+        """Give each part to `sink`, and await what it gives back, if anything."""
+        read = self._reader.read
+
+        def take(chunk: tuple[Chunk, Ask]) -> Awaitable[None] | None:
+            parts = list(read(*chunk))
+            return sink(parts[0]) if len(parts) == 1 else _each(parts, sink)
+
+        await _each(self._read, sink)
+        await self._feed.pour(take)
+        if not self._usage_told:
+            await _each([self._usage()], sink)
+
+    def _usage(self) -> Part:
+        self._usage_told = True
+        return self._reader.usage()
+
+
+async def _each(parts: Iterable[Part], sink: Callable[[Part], Awaitable[None] | None]) -> None:
+    for part in parts:
+        if (wait := sink(part)) is not None:
+            await wait
+
+
 def _chat_reader(asked: EngineRequest) -> ChunkReader:
     return ChunkReader(tools=asked.tools is not None, json_text=asked.json_text)
 
@@ -243,10 +291,3 @@ def _run(engine: LlamaEngine, asked: EngineRequest, feed: Feed[tuple[Chunk, Ask]
         engine.ask(ask.body, take, chat=asked.chat)
         if feed.closed:
             return
-
-
-async def _parts(feed: Feed[tuple[Chunk, Ask]], reader: ChunkReader) -> AsyncGenerator[Part, None]:
-    async for chunk, ask in feed:
-        for part in reader.read(chunk, ask):
-            yield part
-    yield reader.usage()

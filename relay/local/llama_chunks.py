@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from relay.errors import BackendError, InvalidRequest, PromptTooLong, RelayError
-from relay.local.chunks import Part, StreamChoice, content, ending, opening, tool_calls
+from relay.local.chunks import Part, StreamChoice, Text, ending, opening, tool_calls
 from relay.local.llama_request import Ask
 from relay.local.llama_tools import OPENING
 from relay.schema import DeltaMessage, Usage
@@ -17,6 +17,9 @@ FIELD = re.compile(r"^Field '(\w+)': ")
 
 BATCH = re.compile(r"^input \((\d+) tokens\) is too large to process\..*batch size: (\d+)")
 """What it says of a text that is too long to be embedded, which has to fit into one batch."""
+
+CONTENT = frozenset(["content"])
+"""What nearly every delta holds, and no more."""
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +90,9 @@ class ChunkReader:
                     said += text.rest()
             if said:
                 delta["content"] = said
-        if delta:
+        if delta.keys() == CONTENT and not choice.get("logprobs"):  # as nearly always
+            yield Text(index, delta["content"])
+        elif delta:
             extra = {"logprobs": choice["logprobs"]} if choice.get("logprobs") else {}
             yield _part(index, delta, **extra)
         if reason:
@@ -101,7 +106,7 @@ class TextReader(ChunkReader):
 
     def _read_choice(self, index: int, choice: dict[str, Any]) -> Iterator[Part]:
         if choice["text"]:
-            part = content(index, choice["text"])
+            part: Part = Text(index, choice["text"])
             if choice.get("logprobs"):
                 part = _part(index, {"content": choice["text"]}, logprobs=choice["logprobs"])
             yield part

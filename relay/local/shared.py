@@ -9,7 +9,7 @@ heard of as soon as it accepts.
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +157,13 @@ class SharedAnswer:
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return _pieces(self._reader)
+
+    async def pour(self, sink: Callable[[bytes], Awaitable[None] | None]) -> bytes:
+        """Give each piece to `sink`; see `Answer`."""
+        async for piece in self:
+            if (wait := sink(piece)) is not None:
+                await wait
+        return b""
 
 
 async def _pieces(reader: StreamReader) -> AsyncIterator[bytes]:

@@ -16,7 +16,7 @@ from relay.local.chunks import (
     ChatForm,
     Form,
     Part,
-    content,
+    Text,
     ending,
     opening,
     read_chat_call,
@@ -111,7 +111,7 @@ class ThreadedBackend(Answering):
                     continue
                 said.append(utf8(piece))
                 if text := stop.push(said[-1]):
-                    yield content(index, text)
+                    yield Text(index, text)
                 if stop.found:
                     break
                 if len(said) == limit:
@@ -122,7 +122,7 @@ class ThreadedBackend(Answering):
         if not (said or calls):
             yield opening(index)
         if text := stop.rest():
-            yield content(index, text)
+            yield Text(index, text)
         yield ending(index, "tool_calls" if calls and reason == "stop" else reason)
         answered = len(said) if self._count is None else self._count("".join(said))
         return answered + calls

@@ -92,11 +92,14 @@ class ChatEndpoint:
                     visit.trail.take_stream(usage)
 
     def _send(self, visit: Visit, answer: Answer, usage: UsageInStream | None) -> Awaitable[None]:
-        if visit.trail.target == LOCAL:
-            return self._send_local(visit, answer, usage)
+        if visit.trail.target == LOCAL and not hasattr(answer, "pour"):
+            return self._send_iterated(visit, answer, usage)
         return send_events(visit, answer, ping_s=self._ping_s, usage=usage)
 
-    async def _send_local(self, visit: Visit, answer: Answer, usage: UsageInStream | None) -> None:
+    async def _send_iterated(
+        self, visit: Visit, answer: Answer, usage: UsageInStream | None
+    ) -> None:
+        """What a local backend of somebody else's yields, made sure to be events."""
         reply = EventSourceResponse(
             _with_error(answer, visit.trail, usage),
             headers={"cache-control": "no-cache"},

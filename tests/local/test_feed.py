@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import threading
+from collections.abc import Awaitable
 
 import pytest
 
-from local.calls import no_threads_left
+from local.calls import no_threads_left, until
 from relay.errors import BackendError, InvalidRequest
 from relay.local.feed import HELD_ITEMS, Feed
 
@@ -25,6 +26,63 @@ async def test_everything_arrives_in_order_and_then_it_ends():
     assert [number async for number in feed] == list(range(10 * HELD_ITEMS))
     assert ended.is_set()
     await feed.aclose()
+
+
+async def test_what_is_poured_arrives_in_order_too_and_the_sink_is_waited_for():
+    def produce(feed: Feed[int]) -> None:
+        for number in range(10 * HELD_ITEMS):
+            assert feed.put(number)
+
+    poured: list[int] = []
+
+    async def later(number: int) -> None:
+        await asyncio.sleep(0)
+        poured.append(number)
+
+    def sink(number: int) -> Awaitable[None] | None:
+        if number % 3 == 0:
+            return later(number)
+        poured.append(number)
+        return None
+
+    feed = Feed(produce, on_end=ignore)
+    assert await anext(feed) == 0
+    await feed.pour(sink)
+    assert poured == list(range(1, 10 * HELD_ITEMS))
+    await feed.aclose()
+
+
+async def test_a_failure_comes_out_behind_what_was_put_before_it():
+    def produce(feed: Feed[int]) -> None:
+        feed.put(1)
+        raise InvalidRequest("no", param="n")
+
+    poured: list[int] = []
+    feed = Feed(produce, on_end=ignore)
+    with pytest.raises(InvalidRequest, match="no"):
+        await feed.pour(poured.append)
+    assert poured == [1]
+
+
+async def test_pouring_can_be_cancelled():
+    held = threading.Event()
+
+    def produce(feed: Feed[int]) -> None:
+        feed.put(1)
+        held.wait(timeout=30)
+        feed.put(2)
+
+    poured: list[int] = []
+    feed = Feed(produce, on_end=ignore)
+    pouring = asyncio.create_task(feed.pour(poured.append))
+    await until(lambda: poured == [1])
+    pouring.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pouring
+    held.set()
+    await feed.aclose()
+    assert poured == [1]
+    assert no_threads_left()
 
 
 async def test_a_reader_that_does_not_read_holds_the_thread_back():

@@ -6,7 +6,7 @@ import pytest
 
 from local.calls import chat_call
 from relay.errors import BackendError, InvalidRequest
-from relay.local.chunks import ChatForm, StreamChoice
+from relay.local.chunks import ChatForm, StreamChoice, Text
 from relay.local.llama_chunks import ChunkReader
 from relay.local.llama_request import Ask
 from relay.schema import read_chat_request
@@ -64,5 +64,7 @@ def test_what_the_engine_complains_of_is_shown_short_and_names_the_field() -> No
 
 def test_a_part_holds_only_what_was_said() -> None:
     [part] = ChunkReader().read(chunk({"content": "a", "role": None}), ASK)
+    assert part == Text(0, "a")
+    [part] = ChunkReader().read(chunk({"reasoning_content": "b", "content": None}), ASK)
     assert isinstance(part, StreamChoice)
-    assert part.wire() == '{"index":0,"delta":{"content":"a"},"finish_reason":null}'
+    assert part.wire() == '{"index":0,"delta":{"reasoning_content":"b"},"finish_reason":null}'
