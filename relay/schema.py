@@ -201,8 +201,9 @@ def read_chat_request(payload: object) -> ChatCompletionRequest:
 def invalid(exc: ValidationError) -> InvalidRequest:
     """The first fault pydantic found, as the error that names the field."""
     errors = exc.errors(include_url=False, include_context=False, include_input=False)
-    # Of a union every branch reports; the deepest path is the branch the client meant.
-    fault = max(errors, key=lambda error: len(error["loc"]))
+    # Of a union every branch reports; the deepest path is the branch the client meant, and of two
+    # as deep the one whose type is right.
+    fault = max(errors, key=lambda error: (len(error["loc"]), not error["type"].endswith("_type")))
     param = field_path(fault["loc"])
     where = f"'{param}'" if param else "the body"
     return InvalidRequest(f"Invalid value for {where}: {fault['msg']}.", param=param or None)

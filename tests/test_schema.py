@@ -221,6 +221,16 @@ class TestWhatIsRead:
         assert (caught.value.status, caught.value.param) == (400, param)
         assert (f"'{param}'" if param else "the body") in caught.value.message
 
+    @pytest.mark.parametrize(
+        ("stop", "told"),
+        [(["x"] * 17, "at most 16 items"), (["a", 5], "valid string"), (5, "valid string")],
+    )
+    def test_the_fault_is_that_of_the_branch_the_client_meant(
+        self, stop: object, told: str
+    ) -> None:
+        with pytest.raises(InvalidRequest, match=told):
+            read_chat_request({**ASKED, "stop": stop})
+
     def test_a_wrong_value_is_not_repeated(self) -> None:
         with pytest.raises(InvalidRequest) as caught:
             read_chat_request({**ASKED, "temperature": "sk-canary"})

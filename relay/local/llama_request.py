@@ -214,6 +214,8 @@ def _refuse(payload: Mapping[str, Any]) -> None:
             raise InvalidRequest(f"The local model knows no '{name}': {advice}.", param=name)
     if set(payload.get("modalities") or ()) - {"text"}:
         raise InvalidRequest("The local model gives text only.", param="modalities")
+    if payload.get("top_logprobs") is not None and not payload.get("logprobs"):
+        raise InvalidRequest("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
     if not isinstance(payload.get("chat_template_kwargs") or {}, dict):
         raise InvalidRequest("'chat_template_kwargs' is an object.", param="chat_template_kwargs")
 

@@ -355,7 +355,7 @@ async def test_too_long_a_conversation_is_400(smollm2: LocalBackend) -> None:
         ({"response_format": {"type": "json_schema"}}, "response_format"),
         ({"tools": [{"type": "function"}]}, "tools[0]"),
         ({"max_tokens": 2**70}, "max_tokens"),
-        ({"top_logprobs": 2}, None),
+        ({"top_logprobs": 2}, "top_logprobs"),
         ({"messages": [{"role": "user"}]}, None),
         ({"temperature": "hot"}, "temperature"),
         ({"tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),

@@ -96,6 +96,8 @@ def test_an_effort_is_told_to_the_template() -> None:
         ({"audio": {"voice": "ash"}}, "audio"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"web_search_options": {}}, "web_search_options"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"top_logprobs": 3, "logprobs": False}, "top_logprobs"),
         ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
         ({"json_schema": "x"}, "json_schema"),
         ({"chat_template_kwargs": "x", "reasoning_effort": "low"}, "chat_template_kwargs"),
