@@ -70,7 +70,7 @@ class LlamaOptions(Options):
     """Who sees to tools: relay, which holds answers to a grammar, or the chat template."""
     embeddings_only: bool = False
     """The file is a model for embeddings: nothing else is answered."""
-    batch_tokens: Annotated[int, Field(ge=8, le=4096)] = 40
+    batch_tokens: Annotated[int, Field(ge=8, le=4096)] = 24
     """Of prompts, computed in one go; between two of these a request can be cancelled."""
 
 

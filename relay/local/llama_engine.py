@@ -50,7 +50,7 @@ class Opening:
     threads: int = 0
     chat_template: Path | None = None
     embeddings: bool = False
-    batch_tokens: int = 40
+    batch_tokens: int = 24
 
     def head(self) -> GgufHead:
         """What the file says of itself.
