@@ -90,7 +90,9 @@ class LlamaEngine:
         params.model.path = str(opening.path)
         params.n_ctx = opening.context_tokens * opening.parallel
         params.n_parallel = opening.parallel
-        params.n_batch = params.n_ubatch = opening.batch_tokens
+        # A batch carries a token of each answer, too: with less room than that the engine aborts.
+        batch_tokens = max(opening.batch_tokens, 2 * opening.parallel)
+        params.n_batch = params.n_ubatch = batch_tokens
         params.cache_ram_mib = CACHE_MIB
         params.verbosity = SILENT
         params.warmup = False

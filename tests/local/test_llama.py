@@ -403,6 +403,30 @@ async def test_several_at_once_are_all_answered(smollm2: LocalBackend) -> None:
     assert [answer["usage"]["completion_tokens"] for answer in answers] == [3, 4, 5, 6, 7]
 
 
+async def test_a_prompt_is_read_beside_more_answers_than_a_batch_has_tokens() -> None:
+    path = find_smollm2()
+    assert path is not None
+    options = LlamaOptions(context_tokens=512, parallel=12, threads=1, batch_tokens=8)
+    backend = LlamaBackend(path, name="wide", options=options)
+    story = chat_call("Tell me a long story.", max_tokens=400, ignore_eos=True)
+    begun = [asyncio.Event() for _ in range(11)]
+
+    async def tell(first: asyncio.Event) -> None:
+        async with backend.stream(story) as answer:
+            async for _ in answer:
+                first.set()
+
+    writing = [asyncio.create_task(tell(first)) for first in begun]
+    await asyncio.gather(*(first.wait() for first in begun))
+    answer = await body(backend, chat_call(max_tokens=1))
+    assert answer["usage"]["completion_tokens"] == 1
+    assert not any(task.done() for task in writing)
+    for task in writing:
+        task.cancel()
+    await asyncio.gather(*writing, return_exceptions=True)
+    await backend.aclose()
+
+
 async def test_leaving_a_stream_frees_its_place(smollm2: LocalBackend) -> None:
     for _ in range(5):
         async with smollm2.stream(chat_call("Tell me a long story.", n=2)) as answer:
