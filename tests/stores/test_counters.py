@@ -114,6 +114,17 @@ async def test_tokens_beyond_what_was_reserved_count_from_then_on(
     assert await passes(counters, ask(key, tokens=20)) == 1
 
 
+async def test_a_call_without_tokens_passes_when_more_were_used_than_there_are(
+    counters: Counters,
+) -> None:
+    key = holder(tpm=100)
+    counters.settle(await granted(counters, ask(key, tokens=10)), tokens=150, cost_nano=0)
+    assert isinstance(await reserve(counters, ask(key, tokens=1)), Refused)
+    assert isinstance(await reserve(counters, ask(key)), Granted)
+    team = holder("team", rpm=100)
+    assert isinstance(await reserve(counters, ask(key, team)), Granted)
+
+
 async def test_a_call_that_ends_after_its_minute_gives_nothing_back(
     counters: Counters, clock: Clock
 ) -> None:

@@ -154,7 +154,7 @@ class Account(Window):
             self.expire(now)
         if self.requests >= self.rpm or self.parallel >= self.slots or self.uses >= self.uses_most:
             return None
-        if tokens > (left := self.tpm - self.tokens):
+        if tokens and tokens > (left := self.tpm - self.tokens):
             if left <= 0 or least_tokens > left:
                 return None
             tokens = left
