@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 LAYERS = (
     ("errors", "types", "schema", "origins"),
-    ("history", "sse", "splice", "settings", "plugins", "events"),
+    ("header_lines", "history", "sse", "splice", "settings", "plugins", "events"),
     ("stores", "usage", "dialects"),
     (
         "keys",

@@ -1,7 +1,7 @@
 """How much those may use who let calls in: reserved before a call, settled after it.
 
     Limiter.reserve(call, …) --> Reservation     at the key, its team and its token, or at none
-    Reservation.headers()                        x-ratelimit-…, on the answer
+    Reservation.lines()                          x-ratelimit-…, on the answer
     Reservation.end(usage, cost)                 what it was in truth, when the accounts are closed
 
     estimate.py   what a call may use           headers.py   what a client is told of its limits

@@ -17,6 +17,7 @@ from functools import lru_cache
 from operator import itemgetter
 
 from relay.dialects.rate_limits import duration
+from relay.header_lines import BREAK
 from relay.stores.counters import Used
 from relay.types import Holder, RawHeaders
 
@@ -24,29 +25,30 @@ RETRY_AFTER = b"retry-after"
 NO_RETRY = (b"x-should-retry", b"false")
 """Keeps OpenAI's own clients from asking again where that is of no use."""
 
-_LEFT_REQUESTS = b"x-ratelimit-remaining-requests"
-_LEFT_TOKENS = b"x-ratelimit-remaining-tokens"
+_LINES = BREAK.join(
+    [
+        b"x-ratelimit-limit-%b: %d",
+        b"x-ratelimit-remaining-%b: %%d",
+        b"x-ratelimit-reset-%b: %b",
+    ]
+)
 _NAME = itemgetter(0)
 _UPSTREAM = (b"x-ratelimit-", b"anthropic-ratelimit-")
 
 
-def rate_limit_headers(holders: Sequence[Holder], used: Sequence[Used]) -> RawHeaders:
+def rate_limit_lines(holders: Sequence[Holder], used: Sequence[Used]) -> bytes:
     """The limits and counts of these holders; nothing where there are no limits a minute."""
     if len(holders) == 1:  # as most calls have
         limits, (asked, spent, reset_s) = holders[0].limits, used[0]
-        requests, tokens = (limits.rpm, asked, reset_s), (limits.tpm, spent, reset_s)
+        rpm, tpm, requests_s, tokens_s = limits.rpm, limits.tpm, reset_s, reset_s
     else:
-        requests, tokens = _fullest(holders, used)
-    told: list[tuple[bytes, bytes]] = []
-    rpm, asked, reset_s = requests
-    if rpm is not None:
-        most, reset = _of_requests(rpm, reset_s if asked else 0.0)
-        told += (most, (_LEFT_REQUESTS, b"%d" % (rpm - asked) if asked < rpm else b"0"), reset)
-    tpm, spent, reset_s = tokens
-    if tpm is not None:
-        most, reset = _of_tokens(tpm, reset_s if spent else 0.0)
-        told += (most, (_LEFT_TOKENS, b"%d" % (tpm - spent) if spent < tpm else b"0"), reset)
-    return told
+        (rpm, asked, requests_s), (tpm, spent, tokens_s) = _fullest(holders, used)
+    requests_left = 0 if rpm is None or asked > rpm else rpm - asked
+    tokens_left = 0 if tpm is None or spent > tpm else tpm - spent
+    told = _told(rpm, tpm, requests_s if asked else 0.0, tokens_s if spent else 0.0)
+    if tpm is None:
+        return told if rpm is None else told % requests_left
+    return told % tokens_left if rpm is None else told % (requests_left, tokens_left)
 
 
 def without_upstreams(headers: RawHeaders) -> RawHeaders:
@@ -79,17 +81,11 @@ def _fullest(holders: Sequence[Holder], used: Sequence[Used]) -> tuple[_Counted,
 
 
 @lru_cache(maxsize=1024)
-def _of_requests(limit: int, reset_s: float) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
-    """The headers that tell a limit, and when all of it is there again."""
-    return (b"x-ratelimit-limit-requests", b"%d" % limit), (
-        b"x-ratelimit-reset-requests",
-        duration(round(reset_s * 1000)),
-    )
-
-
-@lru_cache(maxsize=1024)
-def _of_tokens(limit: int, reset_s: float) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
-    return (b"x-ratelimit-limit-tokens", b"%d" % limit), (
-        b"x-ratelimit-reset-tokens",
-        duration(round(reset_s * 1000)),
+def _told(rpm: int | None, tpm: int | None, requests_s: float, tokens_s: float) -> bytes:
+    """The lines of such limits, with places for what is left of each."""
+    limits = ((b"requests", rpm, requests_s), (b"tokens", tpm, tokens_s))
+    return BREAK.join(
+        _LINES % (what, limit, what, what, duration(round(reset_s * 1000)))
+        for what, limit, reset_s in limits
+        if limit is not None
     )

@@ -9,8 +9,9 @@ from operator import itemgetter
 from typing import Protocol
 
 from relay.errors import InsufficientQuota, ModelNotAllowed, RateLimited, RelayError
+from relay.header_lines import pairs_of
 from relay.limits.estimate import estimate
-from relay.limits.headers import NO_RETRY, rate_limit_headers, retry_after
+from relay.limits.headers import NO_RETRY, rate_limit_lines, retry_after
 from relay.limits.reservation import Reservation
 from relay.stores import LedgerRow, by_group
 from relay.stores.counters import (
@@ -231,7 +232,8 @@ def refusal(refused: Refused, identity: Identity) -> RelayError:
     who = {identity.key_id: "this API key", identity.team_id: "its team"}.get(
         holder.id, "this token"
     )
-    headers = [*rate_limit_headers(identity.holders, refused.used)] if refused.used else []
+    lines = rate_limit_lines(identity.holders, refused.used) if refused.used else b""
+    headers = [*pairs_of(lines)]
     if not refused.never:
         headers.append(retry_after(refused.wait_s))
     if refused.wait_s > SOON_S:

@@ -1,8 +1,8 @@
 """What one call has reserved, until it is settled."""
 
-from relay.limits.headers import rate_limit_headers
+from relay.limits.headers import rate_limit_lines
 from relay.stores.counters import Ask, Counters, Granted
-from relay.types import RawHeaders, Usage
+from relay.types import Usage
 
 
 class Reservation:
@@ -16,9 +16,9 @@ class Reservation:
         self._granted = granted
         self._ended = False
 
-    def headers(self) -> RawHeaders:
-        """What the client is told of its limits; empty when it has none a minute."""
-        return rate_limit_headers(self.ask.holders, self._granted.used)
+    def lines(self) -> bytes:
+        """The headers that tell the client its limits; none when it has none a minute."""
+        return rate_limit_lines(self.ask.holders, self._granted.used)
 
     def end(self, usage: Usage | None, cost_nano: int | None) -> None:
         """The call is over, and has used that much; again does nothing.

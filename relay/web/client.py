@@ -10,6 +10,7 @@ from typing import Protocol
 
 from starlette.types import Message, Receive, Scope, Send
 
+from relay.header_lines import pairs_of
 from relay.types import RawHeaders
 from relay.web.heads import Headers
 
@@ -21,7 +22,10 @@ An await costs more than most writes, and nearly always there is room.
 
 
 class Client(Protocol):
-    """One request's client. After `begin` come `write`s and one `end`; or all at once, `answer`."""
+    """One request's client. After `begin` come `write`s and one `end`; or all at once, `answer`.
+
+    `lines` are more headers, as they stand on the wire.
+    """
 
     on_leave: Callable[[], None] | None
     """Called when the client has left before its answer was out; see `attend`."""
@@ -60,8 +64,8 @@ class Client(Protocol):
 
     def receive(self) -> Awaitable[Message]: ...
     def send(self, message: Message) -> Awaitable[None]: ...
-    def answer(self, status: int, headers: RawHeaders, body: bytes) -> Wait: ...
-    def begin(self, status: int, headers: RawHeaders) -> Wait: ...
+    def answer(self, status: int, headers: RawHeaders, body: bytes, lines: bytes = b"") -> Wait: ...
+    def begin(self, status: int, headers: RawHeaders, lines: bytes = b"") -> Wait: ...
     def write(self, piece: bytes) -> Wait: ...
     def end(self, piece: bytes = b"") -> Wait: ...
 
@@ -108,13 +112,16 @@ class AsgiClient:
             self.answered = not message.get("more_body")
         await self._send(message)
 
-    async def answer(self, status: int, headers: RawHeaders, body: bytes) -> None:
+    async def answer(
+        self, status: int, headers: RawHeaders, body: bytes, lines: bytes = b""
+    ) -> None:
         """The whole answer; its length is told here."""
-        await self.begin(status, [*headers, (b"content-length", b"%d" % len(body))])
+        await self.begin(status, [*headers, (b"content-length", b"%d" % len(body))], lines)
         await self.end(b"" if self.method == "HEAD" else body)
 
-    async def begin(self, status: int, headers: RawHeaders) -> None:
+    async def begin(self, status: int, headers: RawHeaders, lines: bytes = b"") -> None:
         """The head of an answer."""
+        headers = [*headers, *pairs_of(lines)]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, piece: bytes) -> None:

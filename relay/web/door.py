@@ -69,7 +69,7 @@ class Door:
         visit = Visit(client)
         headers = client.headers
         if client.path in messages_form.PATHS:
-            visit.own_headers = [(b"request-id", visit.request_id.encode())]
+            visit.own_lines = b"request-id: %b" % visit.request_id.encode()
             visit.limits_as = messages_form.translated
             headers = messages_form.as_bearer(headers)
         self._users.enter()

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from starlette.types import Message, Scope
 
 from relay.errors import RelayError
+from relay.header_lines import BREAK
 from relay.types import RawHeaders
 from relay.web.client import Wait, peer
 from relay.web.heads import Headers
@@ -203,25 +204,27 @@ class Exchange:
 
     # The answer
 
-    def answer(self, status: int, headers: RawHeaders, body: bytes) -> Wait:
+    def answer(self, status: int, headers: RawHeaders, body: bytes, lines: bytes = b"") -> Wait:
         """The whole answer; its length is told here."""
-        self._begin(status, headers, len(body))
+        self._begin(status, headers, lines, len(body))
         return self.end(body)
 
-    def begin(self, status: int, headers: RawHeaders) -> None:
+    def begin(self, status: int, headers: RawHeaders, lines: bytes = b"") -> None:
         """The head of an answer; it leaves with what comes next.
 
         Raises:
             RuntimeError: a header would not be one.
         """
-        self._begin(status, headers, _UNTIL_CLOSE)
+        self._begin(status, headers, lines, _UNTIL_CLOSE)
 
-    def _begin(self, status: int, headers: RawHeaders, left: int) -> None:
+    def _begin(self, status: int, headers: RawHeaders, more: bytes, left: int) -> None:
         if not _FRAMING.isdisjoint(map(_NAME, headers)):
             headers, left = self._without_framing(headers, left)
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
         lines += map(_header_line, self._line.common_headers)
         lines += map(_header_line, headers)
+        if more:
+            lines.append(more)
         if left >= 0 and status not in _WITHOUT_BODY:
             lines.append(b"content-length: %d" % left)
         if self.method == "HEAD" or status in _WITHOUT_BODY:
@@ -235,8 +238,9 @@ class Exchange:
         if not self.keep_alive:
             lines.append(b"connection: close")
         lines += _END
-        head = b"\r\n".join(lines)
-        if not head.count(b"\r") == head.count(b"\n") == len(lines) - 1 or b"\0" in head:
+        head = BREAK.join(lines)
+        breaks = len(lines) - 1 + more.count(BREAK)
+        if not head.count(b"\r") == head.count(b"\n") == breaks or b"\0" in head:
             raise RuntimeError("a header of the answer holds a line break")
         self.started = True
         self._left = left

@@ -55,10 +55,10 @@ class Recording:
         _note(self._answer, message.get("body", b""))
         await self.client.send(message)
 
-    def answer(self, status: int, headers: RawHeaders, body: bytes) -> Wait:
+    def answer(self, status: int, headers: RawHeaders, body: bytes, lines: bytes = b"") -> Wait:
         """The whole answer."""
         _note(self._answer, body)
-        return self.client.answer(status, headers, body)
+        return self.client.answer(status, headers, body, lines)
 
     def write(self, piece: bytes) -> Wait:
         """A piece of it."""

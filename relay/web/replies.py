@@ -10,6 +10,7 @@ from starlette.types import Message, Scope
 
 from relay.attempts import Trail
 from relay.errors import RelayError, UpstreamStatus
+from relay.header_lines import BREAK, lines_of, pairs_of
 from relay.limits import without_upstreams
 from relay.sse import WholeEvents, is_plain_stream
 from relay.types import ANONYMOUS, Answer, Identity, RawHeaders
@@ -29,7 +30,7 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 class Visit:
     """One request from the door to the end of its answer: who, under which id, and how it went.
 
-    `headers` are the request's by name, for those that come once; `own_headers` go with the answer,
+    `headers` are the request's by name, for those that come once; `own_lines` go with the answer,
     beside those that every answer has; `limits_as` puts what is told of the caller's limits into
     another API's form. What writes gives back something to await, or None: see
     `Client`.
@@ -43,7 +44,7 @@ class Visit:
         "identity",
         "kept",
         "limits_as",
-        "own_headers",
+        "own_lines",
         "recording",
         "request_id",
         "status",
@@ -60,7 +61,7 @@ class Visit:
         self.identity: Identity = ANONYMOUS
         self.request_id = _request_id(self.headers.get(b"x-request-id"))
         self.limits_as: Callable[[RawHeaders], RawHeaders] | None = None
-        self.own_headers: RawHeaders = ()
+        self.own_lines = b""
         self.kept = False  # whether it goes into the ledger
         self.recording: Recording | None = None
         self.trail = Trail()
@@ -82,42 +83,45 @@ class Visit:
     def answer(self, status: int, headers: RawHeaders, body: bytes) -> Wait:
         """The whole answer, with the headers that every answer carries."""
         self.status = status
-        return self.client.answer(status, self._all_headers(headers), body)
+        headers, lines = self._completed(headers)
+        return self.client.answer(status, headers, body, lines)
 
     def begin(self, status: int, headers: RawHeaders) -> Wait:
         """The head of an answer, with those headers."""
         self.status = status
-        return self.client.begin(status, self._all_headers(headers))
+        return self.client.begin(status, *self._completed(headers))
 
     async def send(self, message: Message) -> None:
         """ASGI's send; puts those headers onto the head."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = self._all_headers(message.get("headers", ()))
+            headers, lines = self._completed(message.get("headers", ()))
+            message["headers"] = [*headers, *pairs_of(lines)]
         await self.client.send(message)
 
-    def _all_headers(self, headers: RawHeaders) -> RawHeaders:
+    def _completed(self, headers: RawHeaders) -> tuple[RawHeaders, bytes]:
+        """What of these headers goes out, and the lines of our own that do."""
+        lines = self._lines()
         reservation = self.trail.reservation
-        if reservation is not None and (limits := reservation.headers()):
+        if reservation is not None and (limits := reservation.lines()):
             if self.limits_as is not None:
-                limits = self.limits_as(limits)
-            headers = [*without_upstreams(headers), *limits]
-        return [*headers, *self._own_headers()]
+                limits = lines_of(self.limits_as(pairs_of(limits)))
+            return without_upstreams(headers), limits + BREAK + lines
+        return headers, lines
 
-    def _own_headers(self) -> RawHeaders:
+    def _lines(self) -> bytes:
+        """Of what is filled in nothing holds a line break: see `_SANE_ID`; targets are named so."""
         trail = self.trail
+        request_id = self.request_id.encode()
+        if self.own_lines:
+            request_id += BREAK + self.own_lines
         relay_ms = (perf_counter() - self.began - trail.upstream_s) * 1000
-        request_id = (b"x-request-id", self.request_id.encode())
         if not trail.attempts:
-            return [request_id, *self.own_headers, (b"server-timing", b"relay;dur=%.2f" % relay_ms)]
-        timing = b"relay;dur=%.2f, upstream;dur=%.2f" % (relay_ms, trail.upstream_s * 1000)
-        return [
-            request_id,
-            *self.own_headers,
-            (b"x-relay-upstream", trail.target.encode()),
-            (b"x-relay-attempts", b"%d" % trail.attempts),
-            (b"server-timing", timing),
-        ]
+            return b"x-request-id: %b\r\nserver-timing: relay;dur=%.2f" % (request_id, relay_ms)
+        return (
+            b"x-request-id: %b\r\nx-relay-upstream: %b\r\nx-relay-attempts: %d\r\n"
+            b"server-timing: relay;dur=%.2f, upstream;dur=%.2f"
+        ) % (request_id, trail.target.encode(), trail.attempts, relay_ms, trail.upstream_s * 1000)
 
 
 class Watcher(Protocol):

@@ -142,10 +142,10 @@ class Taped:
         """Whatever is not about the answer is the client's own."""
         return getattr(self._client, name)
 
-    async def begin(self, status: int, headers: RawHeaders) -> None:
+    async def begin(self, status: int, headers: RawHeaders, lines: bytes = b"") -> None:
         """The head of the answer; from here on the tape has it."""
         client, tape = self._client, self._tape
-        await awaited(client.begin(status, [*headers, self._told]))
+        await awaited(client.begin(status, [*headers, self._told], lines))
         left = client.on_leave
         tape.forsaken = left if left is not None else tape.close
         self._feeding = asyncio.get_running_loop().create_task(self._feed())

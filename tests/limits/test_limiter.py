@@ -10,6 +10,7 @@ import pytest
 from counting import BEGIN, Clock, holder
 
 from relay.errors import InsufficientQuota, ModelNotAllowed, RateLimited, RelayError
+from relay.header_lines import pairs_of
 from relay.limits import Limiter, Reservation, tell_recorded
 from relay.limits.limiter import refusal
 from relay.stores import LedgerRow
@@ -82,7 +83,7 @@ async def reserve(limiter: Limiter, asked: Call) -> Reservation:
 
 
 def headers(error: RelayError | Reservation) -> dict[str, str]:
-    pairs = error.headers() if isinstance(error, Reservation) else error.headers
+    pairs = pairs_of(error.lines()) if isinstance(error, Reservation) else error.headers
     return {name.decode(): value.decode() for name, value in pairs}
 
 
@@ -134,7 +135,7 @@ async def test_of_key_and_team_the_one_with_least_left_is_told() -> None:
 
 async def test_without_limits_a_minute_nothing_is_told() -> None:
     taken = await reserve(limiter(), call(holder(parallel=1, budget_nano=10**9)))
-    assert taken.headers() == []
+    assert taken.lines() == b""
 
 
 async def test_too_many_tokens_wait_and_far_too_many_need_not() -> None:
