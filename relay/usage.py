@@ -39,7 +39,6 @@ _NAME = b'"usage"'
 _usage: Callable[[tuple[int, ...]], Usage] = partial(tuple.__new__, Usage)
 """`Usage`, without a function in Python."""
 
-_PLAIN = {"prompt_tokens", "completion_tokens", "total_tokens"}
 _INLINE = re.compile(rb";base64,[A-Za-z0-9+/=_-]*")
 _WRITTEN = re.compile(
     rb'"(?:content|reasoning_content|reasoning|arguments|text|thinking|partial_json|delta)"'
@@ -61,7 +60,8 @@ def read_usage(told: object) -> Usage | None:
         return None
     prompt, completion = told.get("prompt_tokens"), told.get("completion_tokens")
     if (
-        told.keys() == _PLAIN
+        len(told) == 3  # these two, and their sum
+        and "total_tokens" in told
         and type(prompt) is int
         and type(completion) is int
         and 0 <= prompt <= MAX_TOKENS >= completion >= 0

@@ -120,41 +120,32 @@ class Limiter:
             ModelNotAllowed: nobody knows its price, and that is not allowed.
             Overloaded: those who count cannot be reached.
         """
-        ask = self._ask(call, model, upstream)
-        if ask is None:
-            return self._when_priced(call, model, upstream)
+        identity = call.identity
+        holders, group = identity.holders, identity.group
+        if identity.counts_tokens:
+            prompt, completion, sure, named = estimate(call, self._completion_tokens)
+            tokens = prompt + completion
+            most = least = 0
+            if identity.counts_money:
+                bounds = self._prices.bounds(model or named, upstream, prompt, completion)
+                if bounds is not None:
+                    most, least = bounds
+                elif not self._priced:
+                    return self._when_priced(call, model, upstream)
+                elif self._refuse_unpriced:
+                    raise _unpriced(model or named)
+            if sure:
+                ask = _asked((group, holders, tokens, tokens, most, most, False))
+            else:
+                ask = _asked((group, holders, tokens, prompt, most, least, False))
+        else:
+            ask = Ask(group, holders)
         outcome = self._counters.reserve(ask)
         if isinstance(outcome, Granted):
             return Reservation(self._counters, outcome, ask)
         if isinstance(outcome, Refused):
-            raise refusal(outcome, call.identity)
-        return self._later(call.identity, ask, outcome)
-
-    def _ask(self, call: Call, model: str, upstream: str) -> Ask | None:
-        """What is asked for; None while the prices are still to come."""
-        identity = call.identity
-        holders, group = identity.holders, identity.group
-        if not identity.counts_tokens:
-            return Ask(group, holders)
-        prompt, completion, sure, named = estimate(call, self._completion_tokens)
-        tokens = prompt + completion
-        least_tokens = tokens if sure else prompt
-        if not identity.counts_money:
-            return Ask(group, holders, tokens, least_tokens)
-        model = model or named
-        costs = self._prices.bounds(model, upstream, prompt, completion)
-        if costs is not None:
-            most, least = costs
-            least = most if sure else least
-            return _asked((group, holders, tokens, least_tokens, most, least, False))
-        if not self._priced:
-            return None
-        if self._refuse_unpriced:
-            raise ModelNotAllowed(
-                f"The model '{model}' has no price here, so no budget can cover it.",
-                param="model",
-            )
-        return Ask(group, holders, tokens, least_tokens)
+            raise refusal(outcome, identity)
+        return self._later(identity, ask, outcome)
 
     async def _when_priced(self, call: Call, model: str, upstream: str) -> Reservation:
         with suppress(TimeoutError):
@@ -211,6 +202,12 @@ class Limiter:
             self._ask_ledger_at = self._clock() + SEED_AGAIN_S
         else:
             self._counters.seed(span, spent.get(span.holder_id, 0))
+
+
+def _unpriced(model: str) -> ModelNotAllowed:
+    return ModelNotAllowed(
+        f"The model '{model}' has no price here, so no budget can cover it.", param="model"
+    )
 
 
 def tell_recorded(counters: Counters, rows: Sequence[LedgerRow]) -> None:

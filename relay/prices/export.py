@@ -13,6 +13,7 @@ Run as a program (`python -m relay.prices.export`): importing that package takes
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -35,7 +36,7 @@ RATES = {
 }
 """The rates of a `Price`, and what they are called there; a request costs a thousandth of that."""
 
-assert tuple(RATES) == Price._fields[: len(RATES)]  # noqa: S101  # the order is the format
+assert tuple(RATES) == tuple(one.name for one in fields(Price))[: len(RATES)]  # noqa: S101  # the order is the format
 
 
 def table() -> list[Any]:

@@ -1,6 +1,6 @@
 """What one model costs, and what an answer of it has cost: exact, in whole nano-dollars."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from relay.types import Usage
 
@@ -9,7 +9,8 @@ MILLION = 1_000_000
 MINUTE_MS = 60_000
 
 
-class Price(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Price:
     """Rates in nano-dollars for a million tokens, `request` for one request.
 
     A rate that is None is that of all tokens on its side: `cached`, `cache_write` and
@@ -41,21 +42,21 @@ def cost(price: Price, usage: Usage) -> int:
     if not any(parts):  # as most have none
         total = asked * (price.prompt or 0) + answered * (price.completion or 0)
         return -(-total // MILLION) + (price.request or 0)
-    prompt, completion, cached, cache_write, reasoning, heard, spoken, request, _, minute = price
-    prompt, completion = prompt or 0, completion or 0
+    prompt, completion = price.prompt or 0, price.completion or 0
     total = asked * prompt + answered * completion
-    if cached is not None:
-        total += usage.cached_tokens * (cached - prompt)
-    if cache_write is not None:
-        total += usage.cache_write_tokens * (cache_write - prompt)
-    if reasoning is not None:
-        total += usage.reasoning_tokens * (reasoning - completion)
-    if heard is not None:
-        total += (usage.audio_tokens - usage.audio_completion_tokens) * (heard - prompt)
-    if spoken is not None:
-        total += usage.audio_completion_tokens * (spoken - completion)
-    timed = -(-usage.heard_ms * (minute or 0) // MINUTE_MS)
-    return -(-max(total, 0) // MILLION) + timed + (request or 0)
+    if price.cached is not None:
+        total += usage.cached_tokens * (price.cached - prompt)
+    if price.cache_write is not None:
+        total += usage.cache_write_tokens * (price.cache_write - prompt)
+    if price.reasoning is not None:
+        total += usage.reasoning_tokens * (price.reasoning - completion)
+    if price.audio_prompt is not None:
+        heard = usage.audio_tokens - usage.audio_completion_tokens
+        total += heard * (price.audio_prompt - prompt)
+    if price.audio_completion is not None:
+        total += usage.audio_completion_tokens * (price.audio_completion - completion)
+    timed = -(-usage.heard_ms * (price.minute or 0) // MINUTE_MS)
+    return -(-max(total, 0) // MILLION) + timed + (price.request or 0)
 
 
 def bounds(price: Price, prompt_tokens: int, completion_tokens: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import re
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -125,7 +126,7 @@ def _holds(when: Any, now: float) -> tuple[bool, float]:
 def _price(tiers: Sequence[Sequence[int | None]]) -> Price:
     prices = [Price(*rates) for _, *rates in tiers]  # type: ignore[arg-type]  # `tiers` is left out
     above = tuple((int(tier[0] or 0), price) for tier, price in zip(tiers, prices, strict=True))
-    return prices[0]._replace(tiers=above[1:])
+    return replace(prices[0], tiers=above[1:])
 
 
 def _matches(clause: Any, model: str) -> bool:

@@ -33,10 +33,9 @@ class Accounts:
         self.prices = prices
         self.told = observe is not ignore or ledger is not NO_LEDGER
 
-    def close(
+    def close(  # noqa: PLR0917  # keywords cost as much as what it does first
         self,
         trail: Trail,
-        *,
         identity: Identity,
         request_id: str,
         method: str,

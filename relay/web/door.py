@@ -4,7 +4,9 @@ Deny by default: what is not in `OPEN` needs a key (the admin API and the metric
 decided on the path that will be routed (`scope["path"]`), never on a URL that headers could change.
 """
 
+import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -60,6 +62,7 @@ class Door:
         self._ledger = accounts.ledger
         self._users = users
         self._told = accounts.told
+        self._over: deque[Visit] = deque()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.enter(AsgiClient(scope, receive, send))
@@ -102,9 +105,7 @@ class Door:
                 await awaited(messages_form.send_error(visit, internal_error(visit.request_id)))
         finally:
             if self._told or visit.trail.reservation is not None:
-                # In a moment, and one after another with those that end at the same time: what
-                # runs again while the processor has it in its cache costs half.
-                client.task.get_loop().call_soon(self._close, visit)
+                self._end(visit)
             else:
                 self._users.leave()
 
@@ -135,18 +136,37 @@ class Door:
         client.scope.setdefault("state", {})["visit"] = visit
         await self._app(client.scope, client.receive, visit.send)
 
+    def _end(self, visit: Visit) -> None:
+        """Have it closed in a moment, one after another with those that end at the same time.
+
+        What runs again while the processor has it in its cache costs half.
+        """
+        if not self._over:
+            visit.client.task.get_loop().call_soon(self._close_all)
+        self._over.append(visit)
+
+    def _close_all(self) -> None:
+        over = self._over
+        try:
+            while over:
+                self._close(over.popleft())
+        finally:
+            if over:  # one failed, which is the loop's to tell; it must not take the others with it
+                asyncio.get_running_loop().call_soon(self._close_all)
+
     def _close(self, visit: Visit) -> None:
         try:
+            client, recording = visit.client, visit.recording
             self._accounts.close(
                 visit.trail,
-                identity=visit.identity,
-                request_id=visit.request_id,
-                method=visit.client.method,
-                path=visit.client.path,
-                status=visit.status,
-                began=visit.began,
-                kept=visit.kept,
-                bodies=None if visit.recording is None else visit.recording.bodies(),
+                visit.identity,
+                visit.request_id,
+                client.method,
+                client.path,
+                visit.status,
+                visit.began,
+                visit.kept,
+                None if recording is None else recording.bodies(),
             )
         finally:
             self._users.leave()

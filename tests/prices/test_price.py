@@ -1,5 +1,7 @@
 """What answers cost: whole nano-dollars, nothing lost and nothing made up."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,7 +80,7 @@ def test_nobody_is_ever_paid_for_asking(usage: Usage) -> None:
 
 @given(COUNTS, COUNTS)
 def test_the_bounds_of_a_call_are_what_such_answers_cost(prompt: int, completion: int) -> None:
-    tiered = PRICE._replace(tiers=((1000, Price(prompt=2 * USD, completion=3 * USD, request=7)),))
+    tiered = replace(PRICE, tiers=((1000, Price(prompt=2 * USD, completion=3 * USD, request=7)),))
     for price in (PRICE, tiered, FREE, Price(prompt=None)):
         most, least = bounds(price, prompt, completion)
         assert most == cost(price, Usage(prompt, completion))

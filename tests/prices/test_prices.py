@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from dataclasses import replace
 
 from relay.prices import FREE, Prices, PriceTable
 from relay.settings import PriceSettings, UpstreamSettings
@@ -47,7 +48,7 @@ def test_ones_own_price_goes_before_the_tables() -> None:
     pattern = prices.price("vendor/x", "a")
     assert pattern is not None
     assert (pattern.prompt, pattern.cached, pattern.completion) == (3 * 10**9, 10**9, 5 * 10**9)
-    assert prices.price("known", "vllm") == FREE._replace(request=0, minute=None)
+    assert prices.price("known", "vllm") == replace(FREE, request=0, minute=None)
     assert prices.cost("known", "vllm", Usage(10)) == 0
     assert prices.cost("known", "vllm", Usage(heard_ms=10)) is None  # nobody said what a minute is
     assert prices.bounds("vendor/x", "a", 10, 0) == (prices.cost("vendor/x", "a", Usage(10)),) * 2

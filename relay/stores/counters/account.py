@@ -142,13 +142,12 @@ class Account(Window):
             return left > 0 and ask.least_cost_nano <= left
         return True
 
-    def take(
-        self, now: float, tokens: int, least_tokens: int, cost_nano: int, least_cost_nano: int
-    ) -> "Part | None":
+    def take(self, ask: Ask, now: float, wall: float) -> "Part | None":
         """Count a call: of a guess what is left, where that is less. None: it has no room.
 
         The budget's window has been turned to.
         """
+        _, _, tokens, least_tokens, cost_nano, least_cost_nano, _ = ask
         entries = self.entries
         if entries and entries[0].last + WINDOW_S <= now:
             self.expire(now)
@@ -167,8 +166,13 @@ class Account(Window):
                 if left <= 0 or least_cost_nano > left:
                     return None
                 cost_nano = left
-            spending.reserved += cost_nano
+            if cost_nano:
+                spending.reserved += cost_nano
+                if spending.line is not None:
+                    spending.line.more(cost_nano, self.ahead_nano)
         self.parallel += 1
+        if self.uses_most != MANY:
+            self.use(wall)
         if not self.by_minute:
             return self, None, 0, spending, cost_nano
         return self, self.add(now, 1, tokens), tokens, spending, cost_nano

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from relay.stores.counters.account import MANY, Account, Part
+from relay.stores.counters.account import Account, Part
 from relay.stores.counters.journal import Journal
 from relay.stores.counters.values import (
     WINDOW_S,
@@ -71,7 +71,13 @@ class MemoryCounters:
     def reserve(self, ask: Ask) -> Held | Refused | Unseeded:
         """See `Counters`; the answer is there at once."""
         now, wall, known = self._clock(), self._wall(), self._accounts
-        _, holders, tokens, least_tokens, cost_nano, least_cost_nano, unseeded = ask
+        _, holders, _, _, _, _, unseeded = ask
+        if len(holders) == 1:  # as most calls have: no lists of one thing
+            [holder] = holders
+            account = known.get(holder.id)
+            if account is not None and account.holder is holder and wall < account.turns_at:
+                part = account.take(ask, now, wall)
+                return Held([part]) if part is not None else self._refusal(ask, [account], now)
         places = []
         seeded = True
         for holder in holders:
@@ -87,15 +93,10 @@ class MemoryCounters:
             return self._refusal(ask, places, now)
         parts = []
         for account in places:
-            part = account.take(now, tokens, least_tokens, cost_nano, least_cost_nano)
+            part = account.take(ask, now, wall)
             if part is None:
                 return self._refusal(ask, places, now)
             parts.append(part)
-            if account.uses_most != MANY:
-                account.use(wall)
-            _, _, _, spending, reserved_nano = part
-            if reserved_nano and spending is not None and spending.line is not None:
-                spending.line.more(reserved_nano, account.ahead_nano)
         return Held(parts)
 
     def settle(self, granted: Granted, *, tokens: int, cost_nano: int) -> None:
@@ -107,10 +108,11 @@ class MemoryCounters:
         for account, entry, reserved_tokens, spending, reserved_nano in granted.parts:
             account.parallel -= 1
             if entry is not None and tokens != reserved_tokens:
-                if tokens < reserved_tokens:
-                    account.give_back(entry, reserved_tokens - tokens)
-                else:
+                if tokens > reserved_tokens:
                     account.add(self._clock(), 0, tokens - reserved_tokens)
+                elif not entry.gone:
+                    account.tokens -= reserved_tokens - tokens
+                    entry.tokens -= reserved_tokens - tokens
             if spending is not None:
                 spending.reserved -= reserved_nano
                 spending.spent += cost_nano

@@ -58,12 +58,6 @@ class Window:
         self.tokens += tokens
         return entry
 
-    def give_back(self, entry: Entry, tokens: int) -> None:
-        """These tokens of an entry were not needed."""
-        if not entry.gone:
-            entry.tokens -= tokens
-            self.tokens -= tokens
-
     def wait_s(self, now: float, *, requests: int = 0, tokens: int = 0) -> float:
         """Seconds until so many of each have expired; infinite when there are not so many."""
         for entry in self.entries:
