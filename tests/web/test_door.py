@@ -1,5 +1,6 @@
 """Who comes in, and what a fault of ours looks like from outside."""
 
+import asyncio
 import socket
 from typing import Any
 
@@ -7,6 +8,14 @@ import pytest
 from fake_script import Script
 from fake_upstream import FakeUpstream
 from running import UPSTREAM_KEY, RunningRelay, StartRelay, chat
+
+from relay.keys import Keyring
+from relay.ledger import NO_LEDGER
+from relay.prices import Prices
+from relay.web.accounts import Accounts
+from relay.web.door import Door
+from relay.web.replies import Visit, awaited
+from relay.web.users import Users
 
 KEYS = ("rk-first-0123456789", "rk-second-0123456789")
 
@@ -162,3 +171,47 @@ def test_a_canary_key_is_in_no_answer_whatever_fails(
     everything = "\n".join([*seen, caplog.text])
     for secret in (UPSTREAM_KEY, *KEYS):
         assert secret not in everything
+
+
+async def test_a_fault_while_one_call_is_closed_takes_no_other_with_it() -> None:
+    closed: list[str] = []
+
+    def observe(event: Any, /) -> None:
+        closed.append(event.request_id)
+        if len(closed) == 1:
+            raise RuntimeError("this observer is broken")
+
+    async def endpoint(visit: Visit) -> None:
+        await awaited(visit.answer(204, [], b""))
+
+    async def nothing(*_: Any) -> None: ...
+
+    users = Users()
+    door = Door(
+        nothing,
+        direct={("GET", "/here"): endpoint},
+        passthrough=None,  # type: ignore[arg-type]  # no call gets there
+        keyring=Keyring({}, anonymous=True),
+        admin_key=None,  # type: ignore[arg-type]
+        metrics_key=None,  # type: ignore[arg-type]
+        accounts=Accounts(observe, NO_LEDGER, Prices()),
+        users=users,
+    )
+    faults: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
+    scopes = [
+        {
+            "type": "http",
+            "method": "GET",
+            "path": "/here",
+            "headers": [(b"x-request-id", name.encode())],
+        }
+        for name in ("a", "b", "c")
+    ]
+    await asyncio.gather(*(door(scope, nothing, nothing) for scope in scopes))
+    gone = loop.create_future()
+    users.when_gone(lambda: gone.set_result(None))
+    await gone
+    assert closed == ["a", "b", "c"]
+    assert [str(fault) for fault in faults] == ["this observer is broken"]
