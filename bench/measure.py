@@ -17,6 +17,9 @@ Numbers = dict[str, float]
 DIRECT = "direct"
 """The name of the way to the upstream with nothing between."""
 
+PLAIN = "plain"
+"""That of the way through a relay that only checks keys, beside one that does more."""
+
 WARM_UP_REQUESTS = 100
 WARM_UP_SHARE = 0.25
 """Of the measurement's own length."""
@@ -120,3 +123,10 @@ def ratio(rounds: Mapping[str, Sequence[Numbers]], key: str = "cpu_us") -> float
     pairs = zip(rounds.get("relay", ()), rounds.get("nginx", ()), strict=False)
     ratios = [ours[key] / theirs[key] for ours, theirs in pairs if theirs.get(key)]
     return median(ratios) if ratios else None
+
+
+def over_plain(rounds: Mapping[str, Sequence[Numbers]]) -> float | None:
+    """CPU us that relay takes over the plain one: the median of the rounds' own differences."""
+    pairs = zip(rounds.get("relay", ()), rounds.get(PLAIN, ()), strict=False)
+    differences = [one["cpu_us"] - plain["cpu_us"] for one, plain in pairs]
+    return median(differences) if differences else None

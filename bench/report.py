@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.measure import DIRECT, Numbers, medians, ratio
+from bench.measure import DIRECT, Numbers, medians, over_plain, ratio
 from bench.workloads import RATE, Cell, Limit, plan
 
 Rounds = Mapping[str, Sequence[Numbers]]
@@ -14,6 +14,9 @@ MOST_ADDED = 2.0
 """relay may add this many times what nginx adds, to one request alone and to a chunk."""
 
 MOST_BYTES_PER_STREAM = 30_000
+
+MOST_OVER_PLAIN = {"counted@16": 25.0}
+"""CPU us that all which is counted may take over the bare key check."""
 
 COSTS = (
     "chat@16",
@@ -140,6 +143,18 @@ def _costs(outcome: Outcome) -> Iterator[str]:
             *(_number(outcome.number(name, way, "rps")) for way in ("nginx", "relay")),
             *(_number(outcome.number(name, way, "writes"), 1) for way in ("nginx", "relay")),
         )
+    for name in names:
+        if (more := over_plain(outcome.rounds[name])) is not None:
+            yield ""
+            yield f"{name} over the key check alone, measured by turns: {_more(name, more)}."
+
+
+def _more(cell: str, more_us: float) -> str:
+    most = MOST_OVER_PLAIN.get(cell)
+    if most is None:
+        return f"{more_us:.1f} µs"
+    verdict = "reached" if more_us <= most else "**missed**"
+    return f"{more_us:.1f} µs (at most {most:.0f}: {verdict})"
 
 
 def _sweep(outcome: Outcome) -> Iterator[str]:

@@ -41,6 +41,8 @@ def rate_limit_lines(holders: Sequence[Holder], used: Sequence[Used]) -> bytes:
     if len(holders) == 1:  # as most calls have
         limits, (asked, spent, reset_s) = holders[0].limits, used[0]
         rpm, tpm, requests_s, tokens_s = limits.rpm, limits.tpm, reset_s, reset_s
+        if rpm is not None and tpm is not None and 0 < asked <= rpm and 0 < spent <= tpm:
+            return _told(rpm, tpm, reset_s, reset_s) % (rpm - asked, tpm - spent)
     else:
         (rpm, asked, requests_s), (tpm, spent, tokens_s) = _fullest(holders, used)
     requests_left = 0 if rpm is None or asked > rpm else rpm - asked

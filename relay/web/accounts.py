@@ -14,7 +14,7 @@ from relay.prices import Prices
 from relay.stores import Bodies
 from relay.types import Identity
 
-MAX_TEXT = 256
+_NOTED = slice(256)
 """Characters that are noted of what a client chose: the name of a model, a path."""
 
 
@@ -71,9 +71,9 @@ class Accounts:
                 identity.key_id,
                 identity.team_id,
                 identity.name,
-                path[:MAX_TEXT],
-                trail.model[:MAX_TEXT],
-                trail.served[:MAX_TEXT],
+                path[_NOTED],
+                trail.model[_NOTED],
+                trail.served[_NOTED],
                 trail.target,
                 0 if trail.shared else trail.attempts,
                 trail.lost_attempts,

@@ -301,6 +301,13 @@ class TestNumbers:
         text = report.markdown(outcome({"relay": 99.0}))
         assert "| small chat, not streamed | 16 | – | 99.0 | – | 3.5 | 5.0 |  |" in text
 
+    @pytest.mark.parametrize(("relay_us", "verdict"), [(65, "reached"), (66, "**missed**")])
+    def test_what_is_counted_is_held_against_a_relay_that_checks_keys_alone(
+        self, relay_us, verdict
+    ):
+        text = report.markdown(outcome({"relay": relay_us, "plain": 40.0}, "counted@16"))
+        assert f"by turns: {relay_us - 40:.1f} µs (at most 25: {verdict})." in text
+
     def test_publishing_replaces_the_last_numbers_and_nothing_else(self, tmp_path):
         readme = tmp_path / "README.md"
         readme.write_text("# Words\n\n## The last numbers\n\nold\n")
@@ -317,7 +324,8 @@ class TestNumbers:
 
 
 def test_the_whole_benchmark_runs(tmp_path):
-    command = [sys.executable, "-m", "bench.run", "--quick", "--only", "chat@1", "--only", "memory"]
+    command = [sys.executable, "-m", "bench.run", "--quick"]
+    command += ["--only", "chat@1", "--only", "counted", "--only", "memory"]
     command += ["--seconds", "0.02", "--streams", "20", "--results", str(tmp_path)]
     env = os.environ | {"COVERAGE_PROCESS_START": "", "RELAY_PORT": "1"}
     done = subprocess.run(
@@ -325,8 +333,10 @@ def test_the_whole_benchmark_runs(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     raw = json.loads((tmp_path / "latest.json").read_text())
-    assert [cell["failures"] for cell in [*raw["cells"], raw["memory"]]] == [{}] * 2
+    assert [cell["failures"] for cell in [*raw["cells"], raw["memory"]]] == [{}] * 3
     assert all(cell["rounds"]["relay"][0]["requests"] > 0 for cell in raw["cells"])
+    counted = raw["cells"][1]["rounds"]
+    assert len(counted["relay"]) == len(counted["plain"]) == 3
     assert "20 open and alive to the end" in (tmp_path / "latest.md").read_text()
 
 
@@ -335,7 +345,7 @@ def post(value: object) -> bytes:
     return f"POST /v1 HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
 
 
-def outcome(costs: dict[str, float]) -> dict[str, object]:
+def outcome(costs: dict[str, float], cell: str = "chat@16") -> dict[str, object]:
     """A run of one cell, as it is written to the JSON file."""
     rounds = {way: [{"cpu_us": cost, "rps": 1000.0}] for way, cost in costs.items()}
     return {
@@ -343,6 +353,6 @@ def outcome(costs: dict[str, float]) -> dict[str, object]:
         "machine": {"cpu": "one"},
         "rounds": 1,
         "seconds": 1,
-        "cells": [{"cell": "chat@16", "rounds": rounds, "failures": {}}],
+        "cells": [{"cell": cell, "rounds": rounds, "failures": {}}],
         "memory": None,
     }
