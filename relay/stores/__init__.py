@@ -7,7 +7,7 @@ Nothing here is awaited by a request: keys are read into memory, rows are writte
 
     protocol.py, records.py              what a store is to others
     tables.py, sums.py, histograms.py,
-    searching.py, fitting.py             what is the same in both databases
+    searching.py, paging.py, fitting.py  what is the same in both databases
     grouped.py                           what a batch comes to, for SQLite and for the counters
     schema.py, migrations/, upgrade.py   which tables there are, and how they come to be
 """
@@ -18,8 +18,10 @@ from relay.stores.protocol import Store
 from relay.stores.records import (
     Audit,
     Bodies,
+    KeyQuery,
     KeyRecord,
     LedgerRow,
+    PageQuery,
     RowPage,
     RowQuery,
     TeamRecord,
@@ -33,8 +35,10 @@ from relay.stores.upgrade import look, prepare
 __all__ = [
     "Audit",
     "Bodies",
+    "KeyQuery",
     "KeyRecord",
     "LedgerRow",
+    "PageQuery",
     "RowPage",
     "RowQuery",
     "Store",

@@ -15,12 +15,15 @@ import orjson
 
 from relay.stores import histograms, tables
 from relay.stores.fitting import fitting
+from relay.stores.paging import ACTS, MEMBERS, keys_of, teams_of
 from relay.stores.postgres_pool import PostgresPool
 from relay.stores.records import (
     Audit,
     Bodies,
+    KeyQuery,
     KeyRecord,
     LedgerRow,
+    PageQuery,
     RowPage,
     RowQuery,
     TeamRecord,
@@ -212,6 +215,20 @@ class PostgresStore:
         rows = await self._fetch(_select("relay_teams", tables.TEAMS), above)
         return [tables.team_of(row) for row in rows]
 
+    async def list_keys(self, query: KeyQuery) -> list[KeyRecord]:
+        """A page of the keys, in the order in which they were made."""
+        sql, arguments = keys_of(query, 'strpos(lower({0} COLLATE "C"), {1}) > 0')
+        return [tables.key_of(row) for row in await self._fetch(sql, *arguments)]
+
+    async def list_teams(self, query: PageQuery) -> list[TeamRecord]:
+        """A page of the teams that are there, in the order in which they were made."""
+        sql, arguments = teams_of(query)
+        return [tables.team_of(row) for row in await self._fetch(sql, *arguments)]
+
+    async def members(self) -> dict[str, int]:
+        """How many keys that are not revoked each team (by id) has; "" is no team."""
+        return dict(await self._fetch(MEMBERS))
+
     async def put_key(self, key: KeyRecord) -> KeyRecord:
         """Add it, or put it in the place of the one with its id, if that is as it was read."""
         async with self._pool.connection() as connection, connection.transaction():
@@ -251,11 +268,7 @@ class PostgresStore:
 
     async def acts(self, *, limit: int, before: float | None = None) -> list[Audit]:
         """The latest acts, newest first."""
-        sql = (
-            f"SELECT {', '.join(tables.ACTS)} FROM relay_acts"  # noqa: S608 - names of ours
-            " WHERE at < $1 ORDER BY at DESC LIMIT $2"
-        )
-        return [tables.act_of(row) for row in await self._fetch(sql, _or_ever(before), limit)]
+        return [tables.act_of(row) for row in await self._fetch(ACTS, _or_ever(before), limit)]
 
     async def expire(self, *, rows_before: float, bodies_before: float) -> tuple[int, int]:
         """Remove rows of whole hours and bodies, a few at a time; sums stay."""

@@ -319,3 +319,11 @@ FROM relay_hours GROUP BY begins_at, model, upstream;
 
 UPDATE relay_version SET version_num='0003' WHERE relay_version.version_num = '0002';
 
+-- Running upgrade 0003 -> 0004
+
+CREATE INDEX relay_keys_by_time ON relay_keys (created_at, id);
+
+CREATE INDEX relay_teams_by_time ON relay_teams (created_at, id);
+
+UPDATE relay_version SET version_num='0004' WHERE relay_version.version_num = '0003';
+

@@ -6,8 +6,10 @@ from typing import Protocol
 from relay.stores.records import (
     Audit,
     Bodies,
+    KeyQuery,
     KeyRecord,
     LedgerRow,
+    PageQuery,
     RowPage,
     RowQuery,
     TeamRecord,
@@ -51,6 +53,18 @@ class Store(Protocol):
 
     async def teams(self, *, above: int = -1) -> list[TeamRecord]:
         """The teams of a higher revision than that, deleted ones as well."""
+        ...
+
+    async def list_keys(self, query: KeyQuery) -> list[KeyRecord]:
+        """A page of the keys, in the order in which they were made."""
+        ...
+
+    async def list_teams(self, query: PageQuery) -> list[TeamRecord]:
+        """A page of the teams that are there, in the order in which they were made."""
+        ...
+
+    async def members(self) -> dict[str, int]:
+        """How many keys that are not revoked each team (by id) has; "" is no team."""
         ...
 
     async def put_key(self, key: KeyRecord) -> KeyRecord:

@@ -180,3 +180,30 @@ class RowPage:
 
     rows: Sequence[LedgerRow]
     next_before: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageQuery:
+    """The next `limit` of a list in the order in which its members were made.
+
+    `after` is where the page before ended: that member's `created_at` and `id`.
+    """
+
+    limit: int
+    after: tuple[float, str] | None = None
+    newest_first: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyQuery(PageQuery):
+    """Which keys are listed.
+
+    `text` is a part of the name, the id, the first characters, or the name of the team; ASCII
+    letters in either case. What has expired by `now` is not active; `unrevoked` is both. Without a
+    `status`, revoked ones are listed as well.
+    """
+
+    team_id: str | None = None
+    text: str | None = None
+    status: Literal["unrevoked", "active", "expired", "revoked"] | None = None
+    now: float = 0.0

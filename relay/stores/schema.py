@@ -12,7 +12,7 @@ from typing import Literal
 
 VERSION_TABLE = "relay_version"
 
-KNOWN = ("0001", "0002", "0003")
+KNOWN = ("0001", "0002", "0003", "0004")
 """The revisions of `migrations/versions/`, the oldest first."""
 
 UNFINISHED = "unfinished"

@@ -17,11 +17,14 @@ from typing import Any, TypeVar
 from relay.stores import histograms, tables
 from relay.stores.fitting import fitting
 from relay.stores.grouped import Groups, by_group, summed
+from relay.stores.paging import ACTS, MEMBERS, keys_of, teams_of
 from relay.stores.records import (
     Audit,
     Bodies,
+    KeyQuery,
     KeyRecord,
     LedgerRow,
+    PageQuery,
     RowPage,
     RowQuery,
     TeamRecord,
@@ -151,6 +154,20 @@ class SqliteStore:
         sql = _select("relay_teams", tables.TEAMS)
         return [tables.team_of(row) for row in await self._read(sql, [above])]
 
+    async def list_keys(self, query: KeyQuery) -> list[KeyRecord]:
+        """A page of the keys, in the order in which they were made."""
+        sql, arguments = keys_of(query, "instr(lower({0}), {1}) > 0")
+        return [tables.key_of(row) for row in await self._report(sql, arguments)]
+
+    async def list_teams(self, query: PageQuery) -> list[TeamRecord]:
+        """A page of the teams that are there, in the order in which they were made."""
+        sql, arguments = teams_of(query)
+        return [tables.team_of(row) for row in await self._report(sql, arguments)]
+
+    async def members(self) -> dict[str, int]:
+        """How many keys that are not revoked each team (by id) has; "" is no team."""
+        return dict(await self._report(MEMBERS))
+
     async def put_key(self, key: KeyRecord) -> KeyRecord:
         """Add it, or put it in the place of the one with its id, if that is as it was read."""
 
@@ -188,13 +205,7 @@ class SqliteStore:
 
     async def acts(self, *, limit: int, before: float | None = None) -> list[Audit]:
         """The latest acts, newest first."""
-        sql = (
-            f"SELECT {', '.join(tables.ACTS)} FROM relay_acts"  # noqa: S608 - names of ours
-            " WHERE at < ? ORDER BY at DESC LIMIT ?"
-        )
-        rows = await self._reports.run(
-            lambda connection: _all(connection, sql, [_or_ever(before), limit])
-        )
+        rows = await self._report(ACTS, [_or_ever(before), limit])
         return [tables.act_of(row) for row in rows]
 
     async def expire(self, *, rows_before: float, bodies_before: float) -> tuple[int, int]:
@@ -234,6 +245,11 @@ class SqliteStore:
 
     async def _read(self, sql: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
         return await self._file.run(lambda connection: _all(connection, sql, arguments))
+
+    async def _report(self, sql: str, arguments: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """What a statement in PostgreSQL's words finds; it may take its time."""
+        text = _numbered(sql)
+        return await self._reports.run(lambda connection: _all(connection, text, arguments))
 
     async def _write(
         self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], None] | None = None
