@@ -16,7 +16,14 @@ from relay.errors import Conflict, InvalidRequest, RouteNotFound
 from relay.keys.credential import PREFIX_CHARACTERS, digest, new_id, new_key
 from relay.keys.spending import Spending, spending
 from relay.keys.virtual import VirtualKeys
-from relay.stores import KeyRecord, StoreUnavailable, Superseded, TeamRecord
+from relay.stores import (
+    KeyQuery,
+    KeyRecord,
+    PageQuery,
+    StoreUnavailable,
+    Superseded,
+    TeamRecord,
+)
 
 MOST_TRIES = 20
 """How often a change is made anew; each time another one of the same record has succeeded."""
@@ -30,10 +37,24 @@ class Changes:
         self._store = virtual.store
         self._one_at_a_time = asyncio.Lock()
 
-    async def keys(self) -> list[KeyRecord]:
-        """All there are or were, the oldest first."""
-        keys = await self._store.keys()
-        return [self._as_used(key) for key in sorted(keys, key=lambda key: key.created_at)]
+    async def list_keys(
+        self, query: KeyQuery, *, after: str | None = None, team: str | None = None
+    ) -> tuple[list[KeyRecord], bool]:
+        """A page of the keys, and whether there are more behind it.
+
+        `after` is the id of the last one of the page before, `team` the id or name of a team.
+
+        Raises:
+            InvalidRequest: one of those two is not there; `param` says which.
+        """
+        if after is not None:
+            last = await self._store.key(after)
+            query = replace(query, after=_place(last, "key", after))
+        if team is not None:
+            query = replace(query, team_id=await self._team_id(team))
+        found = await self._store.list_keys(replace(query, limit=query.limit + 1))
+        keys = [self._as_used(key) for key in found[: query.limit]]
+        return keys, len(found) > query.limit
 
     async def key(self, key_id: str) -> KeyRecord:
         """The one of that id.
@@ -121,10 +142,26 @@ class Changes:
 
         return await self._rewrite_key(key_id, rotated), key
 
+    async def list_teams(
+        self, query: PageQuery, *, after: str | None = None
+    ) -> tuple[list[TeamRecord], bool]:
+        """A page of the teams, as `list_keys`."""
+        if after is not None:
+            last = next((team for team in await self._store.teams() if team.id == after), None)
+            query = replace(query, after=_place(last, "team", after))
+        found = await self._store.list_teams(replace(query, limit=query.limit + 1))
+        return found[: query.limit], len(found) > query.limit
+
+    async def members(self) -> dict[str, int] | None:
+        """How many keys that are not revoked each team has, by its id; None as in `spending`."""
+        try:
+            return await self._store.members()
+        except StoreUnavailable:
+            return None
+
     async def teams(self) -> list[TeamRecord]:
-        """Those that are there, the oldest first."""
-        teams = [team for team in await self._store.teams() if team.deleted_at is None]
-        return sorted(teams, key=lambda team: team.created_at)
+        """Those that are there."""
+        return [team for team in await self._store.teams() if team.deleted_at is None]
 
     async def team(self, team_id: str) -> TeamRecord:
         """The one of that id.
@@ -174,9 +211,7 @@ class Changes:
         """
 
         async def deleted(record: TeamRecord) -> TeamRecord:
-            keys = [key for key in await self._store.keys() if key.team_id == team_id]
-            members = sum(key.revoked_at is None for key in keys)
-            if members:
+            if members := (await self._store.members()).get(team_id):
                 raise Conflict(
                     f"{members} keys belong to the team: revoke them, or give them another team."
                 )
@@ -228,6 +263,16 @@ class Changes:
         self._virtual.put((), found)
         fields["team_id"] = found[0].id
 
+    async def _team_id(self, wanted: str) -> str:
+        """The id of a team by that or by its name; also of one that is gone, by its id."""
+        teams = await self._store.teams()
+        found = [team for team in teams if team.id == wanted] or [
+            team for team in teams if team.name == wanted and team.deleted_at is None
+        ]
+        if not found:
+            raise InvalidRequest(f"There is no team '{wanted}'.", param="team")
+        return found[0].id
+
     async def _check_team_name(self, name: str) -> None:
         if any(team.name == name for team in await self.teams()):
             raise Conflict(f"There is a team '{name}' already.", param="name")
@@ -241,6 +286,12 @@ class Changes:
         saved = await self._store.put_team(record)
         self._virtual.put((), [saved])
         return saved
+
+
+def _place(last: KeyRecord | TeamRecord | None, kind: str, id_: str) -> tuple[float, str]:
+    if last is None:
+        raise InvalidRequest(f"There is no {kind} '{id_}' to go on after.", param="after")
+    return last.created_at, last.id
 
 
 def _living(record: KeyRecord) -> KeyRecord:

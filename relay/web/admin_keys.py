@@ -1,7 +1,8 @@
 """`/admin/keys`: the keys of the database. A key itself is shown once, by what makes it.
 
 POST   /admin/keys                 201, with the key
-GET    /admin/keys                 those that are not revoked; ?revoked=true shows all
+GET    /admin/keys                 those that are not revoked; ?revoked=true shows all;
+                                   ?limit=&after=&order= (admin_lists.py), ?status=&team=&q=
 GET    /admin/keys/{id}
 PATCH  /admin/keys/{id}            what is given changes, null clears it
 DELETE /admin/keys/{id}            revokes it
@@ -11,29 +12,24 @@ POST   /admin/keys/{id}/rotate     another key in its place; {grace_s?}
 from time import time
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from starlette.responses import JSONResponse
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import JSONResponse, Response
 
 from relay.errors import InvalidRequest
 from relay.keys import Changes, Spending, limits_of, usd
 from relay.schema import ErrorResponse
 from relay.settings import Metadata, Moment, PolicySettings, Window
-from relay.stores import KeyRecord
+from relay.stores import KeyQuery, KeyRecord
 from relay.types import Limits
 from relay.web.acts import Acts
+from relay.web.admin_lists import MOST, PageAsked, PageList, Shown, Word, answer_list
 
 MAX_GRACE_S = 30 * 86400
 LIMITS = ("rpm", "tpm", "parallel", "budget_usd", "budget_window")
 
 
-def _printable(name: str) -> str:
-    if not name.isprintable():
-        raise ValueError("a name is printable text")
-    return name
-
-
-KeyName = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)]
+KeyName = Word
 
 
 class NewKey(PolicySettings):
@@ -100,11 +96,24 @@ class MadeKey(KeyState):
     key: str
 
 
-class KeyList(BaseModel):
+class KeyList(PageList):
     """Several keys."""
 
-    object: Literal["list"] = "list"
     data: list[KeyState]
+
+
+class KeysAsked(PageAsked):
+    """Which keys, as the query says it."""
+
+    revoked: Annotated[bool, Field(description="Revoked ones as well")] = False
+    status: Annotated[
+        Literal["active", "expired", "revoked"] | None, Field(description="Only such")
+    ] = None
+    team: Annotated[Word | None, Field(description="Only those of that team, by id or name")] = None
+    q: Annotated[
+        Word | None,
+        Field(description="A part of the name, the id, the first characters or the team's name"),
+    ] = None
 
 
 def keys_router(changes: Changes, acts: Acts) -> APIRouter:
@@ -126,13 +135,30 @@ def keys_router(changes: Changes, acts: Acts) -> APIRouter:
         await acts.note(request, "key.create", record.id, _told(wanted))
         return JSONResponse({**await state(record), "key": key}, 201)
 
-    @router.get("", summary="List the keys", response_model=KeyList)
-    async def list_keys(revoked: bool = False) -> JSONResponse:
-        """Those that may still be used, or with `revoked` all that were ever made."""
-        keys = [key for key in await changes.keys() if revoked or key.revoked_at is None]
-        spent = await changes.spending(keys)
-        shown = [_shown(key, spent.get(key.id)) for key in keys]
-        return JSONResponse({"object": "list", "data": shown})
+    @router.get(
+        "",
+        summary="List the keys",
+        response_model=KeyList,
+        responses={400: {"model": ErrorResponse}},
+    )
+    async def list_keys(asked: Annotated[KeysAsked, Query()]) -> Response:
+        """Those that may still be used, or with `revoked` all that were ever made.
+
+        Without a `limit` all of them come, which is a lot to wait for where there are many."""
+        query = KeyQuery(
+            limit=asked.limit or MOST,
+            newest_first=asked.order == "desc",
+            text=asked.q,
+            status=asked.status or (None if asked.revoked else "unrevoked"),
+            now=time(),
+        )
+
+        async def read(after: str | None) -> tuple[Shown, bool]:
+            keys, more = await changes.list_keys(query, after=after, team=asked.team)
+            spent = await changes.spending(keys)
+            return [_shown(key, spent.get(key.id)) for key in keys], more
+
+        return await answer_list(asked, read)
 
     @router.get("/{key_id}", summary="Show a key", response_model=KeyState)
     async def show(key_id: str) -> JSONResponse:

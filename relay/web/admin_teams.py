@@ -1,24 +1,27 @@
 """`/admin/teams`: teams of keys of the database; `/admin/audit`: what was done by the admin API.
 
 POST   /admin/teams         201
-GET    /admin/teams         GET, PATCH, DELETE /admin/teams/{id}
+GET    /admin/teams         ?limit=&after=&order= (admin_lists.py)
+                            GET, PATCH, DELETE /admin/teams/{id}
 GET    /admin/audit         the latest acts; ?limit=&before=
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from relay.errors import InvalidRequest
 from relay.keys import Changes, Spending, limits_of
 from relay.schema import ErrorResponse
 from relay.settings import LimitSettings, Metadata, Models, Window
-from relay.stores import Audit, Store, TeamRecord
+from relay.stores import Audit, PageQuery, Store, TeamRecord
 from relay.types import Limits
 from relay.web.acts import Acts
 from relay.web.admin_keys import LIMITS, KeyName, changed_limits, shown_limits
+from relay.web.admin_lists import MOST, PageAsked, PageList, Shown, answer_list
 
 MOST_ACTS = 1000
 
@@ -56,12 +59,13 @@ class TeamState(BaseModel):
     spent_usd: float | None
     budget_resets_at: float | None
     metadata: Metadata
+    keys: int | None
+    """How many keys that are not revoked belong to it; null while that cannot be read."""
 
 
-class TeamList(BaseModel):
+class TeamList(PageList):
     """Several teams."""
 
-    object: Literal["list"] = "list"
     data: list[TeamState]
 
 
@@ -76,10 +80,11 @@ class Act(BaseModel):
 
 
 class ActList(BaseModel):
-    """Several acts, the latest first."""
+    """Several acts, the latest first; `next_before` is where the next page begins."""
 
     object: Literal["list"] = "list"
     data: list[Act]
+    next_before: float | None
 
 
 def teams_router(changes: Changes, acts: Acts) -> APIRouter:
@@ -91,7 +96,8 @@ def teams_router(changes: Changes, acts: Acts) -> APIRouter:
     )
 
     async def state(team: TeamRecord) -> dict[str, Any]:
-        return _shown(team, (await changes.spending([team])).get(team.id))
+        spent, members = await changes.spending([team]), await changes.members()
+        return _shown(team, spent.get(team.id), members)
 
     @router.post("", summary="Make a team", status_code=201, response_model=TeamState)
     async def create(request: Request) -> JSONResponse:
@@ -108,13 +114,23 @@ def teams_router(changes: Changes, acts: Acts) -> APIRouter:
         await acts.note(request, "team.create", record.id, _told(wanted))
         return JSONResponse(await state(record), 201)
 
-    @router.get("", summary="List the teams", response_model=TeamList)
-    async def list_teams() -> JSONResponse:
-        """Those that are there."""
-        teams = await changes.teams()
-        spent = await changes.spending(teams)
-        shown = [_shown(team, spent.get(team.id)) for team in teams]
-        return JSONResponse({"object": "list", "data": shown})
+    @router.get(
+        "",
+        summary="List the teams",
+        response_model=TeamList,
+        responses={400: {"model": ErrorResponse}},
+    )
+    async def list_teams(asked: Annotated[PageAsked, Query()]) -> Response:
+        """Those that are there, the oldest first; without a `limit` all of them."""
+        query = PageQuery(limit=asked.limit or MOST, newest_first=asked.order == "desc")
+        members = await changes.members()
+
+        async def read(after: str | None) -> tuple[Shown, bool]:
+            teams, more = await changes.list_teams(query, after=after)
+            spent = await changes.spending(teams)
+            return [_shown(team, spent.get(team.id), members) for team in teams], more
+
+        return await answer_list(asked, read)
 
     @router.get("/{team_id}", summary="Show a team", response_model=TeamState)
     async def show(team_id: str) -> JSONResponse:
@@ -149,9 +165,11 @@ def audit_router(store: Store) -> APIRouter:
     async def list_acts(
         limit: Annotated[int, Query(ge=1, le=MOST_ACTS)] = 100, before: float | None = None
     ) -> JSONResponse:
-        """The latest acts first; `before` goes on from the last one's `at`."""
-        found = await store.acts(limit=limit, before=before)
-        return JSONResponse({"object": "list", "data": [_act(one) for one in found]})
+        """The latest acts first; `before` goes on from a page's `next_before`."""
+        found = await store.acts(limit=limit + 1, before=before)
+        acts = [_act(one) for one in found[:limit]]
+        next_before = found[limit - 1].at if len(found) > limit else None
+        return JSONResponse({"object": "list", "data": acts, "next_before": next_before})
 
     return router
 
@@ -172,7 +190,9 @@ def _told(wanted: BaseModel) -> dict[str, Any]:
     return wanted.model_dump(mode="json", exclude_unset=True)
 
 
-def _shown(team: TeamRecord, spent: Spending | None) -> dict[str, Any]:
+def _shown(
+    team: TeamRecord, spent: Spending | None, members: Mapping[str, int] | None
+) -> dict[str, Any]:
     return {
         "id": team.id,
         "object": "team",
@@ -181,6 +201,7 @@ def _shown(team: TeamRecord, spent: Spending | None) -> dict[str, Any]:
         "models": team.models,
         **shown_limits(team.limits, spent),
         "metadata": team.metadata,
+        "keys": None if members is None else members.get(team.id, 0),
     }
 
 

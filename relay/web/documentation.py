@@ -149,7 +149,11 @@ def document(app: FastAPI) -> None:
             schema["paths"].update(documentation_messages.PATHS)
             components["securitySchemes"] = SECURITY
             schema["security"] = [{"key": []}, {}]
+            for name in ("HTTPValidationError", "ValidationError"):
+                components["schemas"].pop(name, None)
             for path, item in schema["paths"].items():
+                for operation in item.values():
+                    operation["responses"].pop("422", None)  # FastAPI's; failures.py makes it 400
                 if path.startswith("/admin/"):
                     _guard(item)
             answer = schema["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]
