@@ -11,6 +11,14 @@ if TYPE_CHECKING:
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
 
 
+class Status(StrEnum):
+    """Whether a key may still be used."""
+
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
 class Window(StrEnum):
     """How long a budget lasts."""
 
@@ -42,6 +50,9 @@ Team = Annotated[str | None, typer.Option(help="Its team, by id or name.")]
 Metadata = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="May be repeated.")]
 Keep = Annotated[
     bool | None, typer.Option("--keep-bodies/--no-keep-bodies", help="Keep requests and answers.")
+]
+Most = Annotated[
+    int | None, typer.Option(metavar="NUMBER", min=1, help="How many at most. Default: all.")
 ]
 NewName = Annotated[str | None, typer.Option(help="What to call it from now on.")]
 
@@ -78,13 +89,28 @@ def _create_key(
 
 @keys.command("list")
 def _list_keys(
+    *,
     revoked: Annotated[bool, typer.Option("--revoked", help="Revoked ones as well.")] = False,
+    status: Annotated[Status | None, typer.Option(help="Only such.")] = None,
+    team: Annotated[str | None, typer.Option(help="Only those of a team, by id or name.")] = None,
+    search: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only those with that in name, id or key.")
+    ] = None,
+    limit: Most = None,
+    newest: Annotated[bool, typer.Option("--newest", help="The newest first.")] = False,
     url: Url = DEFAULT_URL,
     admin_key: AdminKey = None,
     as_json: AsJson = False,
 ) -> None:
     """List the keys, without the keys themselves."""
-    _desk(url, admin_key, as_json=as_json).list("keys", revoked=revoked)
+    wanted = {
+        "revoked": "true" if revoked else None,
+        "status": status,
+        "team": team,
+        "q": search,
+        "order": "desc" if newest else None,
+    }
+    _desk(url, admin_key, as_json=as_json).list("keys", wanted, limit=limit)
 
 
 @keys.command("show")
@@ -169,10 +195,14 @@ def _create_team(
 
 @teams.command("list")
 def _list_teams(
-    url: Url = DEFAULT_URL, admin_key: AdminKey = None, as_json: AsJson = False
+    *,
+    limit: Most = None,
+    url: Url = DEFAULT_URL,
+    admin_key: AdminKey = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the teams."""
-    _desk(url, admin_key, as_json=as_json).list("teams")
+    _desk(url, admin_key, as_json=as_json).list("teams", limit=limit)
 
 
 @teams.command("update")

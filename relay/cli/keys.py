@@ -4,9 +4,11 @@ A new key goes to standard output, alone; everything around it does not.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
+from urllib.parse import urlencode
 
 from rich.text import Text
 
@@ -15,6 +17,9 @@ from relay.cli.policy import fields, seconds
 from relay.cli.terminal import note, print_table, say
 
 LIMITS = ("rpm", "tpm", "parallel")
+
+PAGE = 1000
+"""As many as a relay gives at once."""
 
 
 class Desk:
@@ -30,16 +35,19 @@ class Desk:
         made = self._ask("POST", kind, {"name": name, **fields(given)})
         self._made(made, "made")
 
-    def list(self, kind: str, *, revoked: bool = False) -> None:
-        """Print all of them."""
-        found = self._ask("GET", f"{kind}?revoked=true" if revoked else kind)["data"]
+    def list(
+        self, kind: str, wanted: Mapping[str, str | None] | None = None, *, limit: int | None = None
+    ) -> None:
+        """Print all of them that are wanted (parameters of the admin API), or the first `limit`."""
+        page = {"limit": str(min(limit or PAGE, PAGE))}
+        found = [*islice(self._each(kind, {**page, **(wanted or {})}), limit)]
         if self._as_json:
             say(json.dumps(found, indent=2) + "\n")
         elif kind == "keys":
             headings = ["id", "name", "key", "status", "models", "limits", "expires", "last used"]
             print_table(headings, [_key_row(key) for key in found])
         else:
-            headings = ["id", "name", "models", "limits"]
+            headings = ["id", "name", "models", "limits", "keys"]
             print_table(headings, [_team_row(team) for team in found])
 
     def show(self, kind: str, id_: str) -> None:
@@ -66,6 +74,16 @@ class Desk:
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return ask_admin(self._url, self._admin_key, method, path, body)
+
+    def _each(self, kind: str, wanted: Mapping[str, str | None]) -> Iterator[dict[str, Any]]:
+        """All of a list, page by page."""
+        given = {name: value for name, value in wanted.items() if value is not None}
+        while True:
+            page = self._ask("GET", f"{kind}?{urlencode(given)}")
+            yield from page["data"]
+            if not page.get("has_more"):  # as a relay of an older version does not say
+                return
+            given["after"] = page["last_id"]
 
     def _made(self, made: dict[str, Any], done: str) -> None:
         if self._as_json:
@@ -106,6 +124,7 @@ def _team_row(team: Mapping[str, Any]) -> list[Text]:
         Text(team["name"]),
         Text(_said(team["models"] or "all")),
         Text(_limits(team)),
+        Text(str(team.get("keys", ""))),
     ]
 
 

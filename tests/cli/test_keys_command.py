@@ -89,6 +89,33 @@ def test_a_key_lives_from_its_making_to_its_end(command: Command, running: Runni
     assert "revoked" in command("keys", "list", "--revoked", *at, env=ENV).stdout
 
 
+def test_a_list_is_followed_to_its_end(
+    command: Command, running: RunningRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.cli.keys.PAGE", 2)
+    at = ("--url", running.root)
+    for name in "abcde":
+        command("keys", "create", f"job-{name}", *at, env=ENV)
+    command("teams", "create", "ops", *at, env=ENV)
+    command("keys", "create", "laptop", "--team", "ops", *at, env=ENV)
+
+    def names(*arguments: str) -> list[str]:
+        listed = command("keys", "list", "--json", *arguments, *at, env=ENV)
+        assert listed.exit_code == 0, listed.stderr
+        return [key["name"] for key in json.loads(listed.stdout)]
+
+    jobs = [f"job-{name}" for name in "abcde"]
+    assert names() == [*jobs, "laptop"]
+    assert names("--limit", "3") == jobs[:3]
+    assert names("--limit", "2", "--newest") == ["laptop", "job-e"]
+    assert names("--search", "JOB-", "--status", "active") == jobs
+    assert names("--team", "ops") == ["laptop"]
+    nobody = command("keys", "list", "--team", "dev", *at, env=ENV)
+    assert (nobody.exit_code, nobody.stdout) == (1, "")
+    assert "There is no team 'dev'" in nobody.stderr
+    assert "ops" in command("teams", "list", "--limit", "1", *at, env=ENV).stdout
+
+
 def test_a_team_is_listed_changed_and_deleted(command: Command, running: RunningRelay) -> None:
     at = ("--url", running.root)
     made = json.loads(
