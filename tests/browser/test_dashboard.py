@@ -326,13 +326,20 @@ def test_a_hundred_keys_are_paged_and_searched(relay: RunningRelay, open_page: O
     page = open_page(relay.root, "#keys")
     rows = page.locator("#keys-list tbody tr")
     expect(rows).to_have_count(20)
-    for _ in range(5):
+    for part in ("1–20", "21–40", "41–60", "61–80", "81–100"):
+        expect(page.get_by_text(part, exact=True)).to_be_visible()
         page.get_by_role("button", name="Next").click()
     expect(page.get_by_text("101–105 of 105")).to_be_visible()
     expect(page.get_by_role("button", name="Next")).to_be_disabled()
     expect(rows.last).to_contain_text(HOSTILE)
+    page.get_by_role("button", name="Previous").click()
+    expect(page.get_by_text("81–100", exact=True)).to_be_visible()
     page.fill("#keys-search", "PROGRAM-07")
     expect(rows).to_have_count(10)
+    expect(page.get_by_text("1–10 of 10")).to_be_visible()
+    page.fill("#keys-search", "search")
+    expect(page.get_by_text("1–20", exact=True)).to_be_visible()
+    expect(rows.first).to_contain_text("Search")
     page.fill("#keys-search", "nobody's")
     expect(page.locator("#keys-list")).to_have_text("No key is like that.")
     page.fill("#keys-search", "")
@@ -340,6 +347,33 @@ def test_a_hundred_keys_are_paged_and_searched(relay: RunningRelay, open_page: O
     expect(page.locator("#keys-list")).to_have_text("No key is like that.")
     page.goto(f"{relay.root}/dashboard#teams")
     expect(page.locator("#teams-list tbody tr")).to_contain_text("Search52")
+
+
+def test_a_page_whose_last_key_is_gone_gives_way_to_the_one_before(
+    relay: RunningRelay, open_page: Open
+) -> None:
+    page = open_page(relay.root, "#keys")
+    rows = page.locator("#keys-list tbody tr")
+    page.select_option("#keys-state", "active")
+    for part in ("21–40", "41–60", "61–80", "81–100", "101–105 of 105"):
+        page.get_by_role("button", name="Next").click()
+        expect(page.get_by_text(part, exact=True)).to_be_visible()
+    for number in range(1, 5):
+        path = f"/admin/keys/key_{number}"
+        assert relay.http.delete(path, headers={"authorization": f"Bearer {KEY}"}).is_success
+    page.click("#refresh")
+    expect(page.get_by_text("101–101 of 101")).to_be_visible()
+    rows.get_by_role("button", name="Revoke").click()
+    page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+    expect(page.get_by_text("81–100 of 100")).to_be_visible()
+    expect(rows).to_have_count(20)
+
+
+def test_who_turns_pages_in_a_hurry_misses_none(relay: RunningRelay, open_page: Open) -> None:
+    page = open_page(relay.root, "#keys")
+    page.get_by_role("button", name="Next").dblclick()
+    expect(page.get_by_text("21–40", exact=True)).to_be_visible()
+    expect(page.locator("#keys-list tbody tr").first).to_contain_text("program-084")
 
 
 def test_requests_are_shown_with_what_they_went_through(

@@ -63,6 +63,7 @@ def test_who_works_with_the_keyboard_stays_where_he_is(
 
     page.goto(f"{relay.root}/dashboard#keys")
     press(page, "Next")
+    expect(page.get_by_text("21–40", exact=True)).to_be_visible()
     expect(focused).to_have_text("Next")
     page.keyboard.press("Enter")
     expect(page.get_by_text("41–45 of 45")).to_be_visible()

@@ -1,4 +1,4 @@
-// The keys: found among hundreds, made, changed, rotated, revoked.
+// The keys: found among thousands, made, changed, rotated, revoked.
 
 import { ask } from "./api.js";
 import { badge, button, cells, find, make, nothing, table } from "./elements.js";
@@ -11,59 +11,69 @@ const PAGE = 20;
 const HEADS = [["name", ""], ["prefix", ""], ["state", ""], ["team", ""], ["models", ""], ["limits", ""], ["lastUsed", ""], ["actions", ""]];
 const KINDS = { active: "good", expired: "warn", revoked: "" };
 
-let keys = [];
+const TYPING_MS = 200; // after the last letter the relay is asked
+
 let teams = [];
-let first = 0;
+let begins = [null]; // behind which key each page begins, up to the one that is shown
+let turn = 0;
+let typing = 0;
 
 export function startKeys() {
-  find("keys-search").addEventListener("input", again);
+  find("keys-search").addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(again, TYPING_MS);
+  });
   find("keys-state").addEventListener("change", again);
   find("keys-new").addEventListener("click", async () => {
     const groups = await ask("teams"); // the list may not be there yet, nor know the newest
-    if (await askKey(null, groups.data)) await showKeys();
+    if (await askKey(null, groups.data)) await again();
   });
 }
 
-/** Ask for all of them: a name is looked for here. */
+/** Ask for the page anew: the relay looks for what was typed, and sends twenty of however many there are. */
 export async function showKeys() {
-  const [all, groups] = await Promise.all([ask("keys", { query: { revoked: true } }), ask("teams")]);
-  keys = all.data.sort((one, other) => other.created_at - one.created_at);
+  const mine = ++turn;
+  const text = find("keys-search").value.trim();
+  const state = find("keys-state").value;
+  const only = { usable: {}, all: { revoked: true } }[state] ?? { status: state };
+  const query = { limit: PAGE, order: "desc", after: begins.at(-1), q: text || null, ...only };
+  const [page, groups] = await Promise.all([ask("keys", { query }), ask("teams")]);
+  if (mine !== turn) return undefined;
+  if (!page.data.length && begins.length > 1) { // its last key is gone
+    begins = begins.slice(0, -1);
+    return showKeys();
+  }
   teams = groups.data;
-  showPage();
+  return showPage(page, text || state !== "usable");
 }
 
 function again() {
-  first = 0;
-  showPage();
+  begins = [null];
+  return showKeys();
 }
 
 const teamOf = (key) => teams.find((team) => team.id === key.team)?.name ?? key.team ?? "";
 
-function showPage() {
-  const text = find("keys-search").value.trim().toLowerCase();
-  const state = find("keys-state").value;
-  const found = keys.filter((key) =>
-    (state === "all" || (state === "usable" ? key.status !== "revoked" : key.status === state))
-    && [key.name, key.prefix, key.id, teamOf(key)].some((one) => one.toLowerCase().includes(text)));
-  if (first >= found.length) first = 0;
-  const some = found.slice(first, first + PAGE);
-  if (!some.length) {
-    renew(find("keys-list"), [nothing(say(keys.length ? "keysNoneFound" : "keysNone"))], () => find("keys-search"));
+function showPage(page, sought) {
+  const here = begins; // pressed twice in a hurry, a button leads where it led
+  const first = (here.length - 1) * PAGE;
+  if (!page.data.length) {
+    renew(find("keys-list"), [nothing(say(sought ? "keysNoneFound" : "keysNone"))], () => find("keys-search"));
     return;
   }
-  const values = { from: first + 1, to: first + some.length, count: found.length };
-  const move = (by) => () => {
-    first += by;
-    showPage();
+  const last = first + page.data.length;
+  const turnTo = (place) => () => {
+    begins = place;
+    return showKeys();
   };
   // After the last page forwards is the way back; after a key that is gone, the search.
   const next = (had) => (had.closest(".pages") && find("keys-list").querySelector(".pages button:enabled")) || find("keys-search");
   renew(find("keys-list"), [
-    table(say("keys"), HEADS, some.map(row)),
+    table(say("keys"), HEADS, page.data.map(row)),
     make("p", { class: "row pages" },
-      button("previous", move(-PAGE), { disabled: first === 0 }),
-      make("span", { role: "status" }, say("page", values)),
-      button("next", move(PAGE), { disabled: first + PAGE >= found.length })),
+      button("previous", turnTo(here.slice(0, -1)), { disabled: first === 0 }),
+      make("span", { role: "status" }, say(page.has_more ? "pagePart" : "page", { from: first + 1, to: last, count: last })),
+      button("next", turnTo([...here, page.last_id]), { disabled: !page.has_more })),
   ], next);
 }
 

@@ -12,10 +12,10 @@ const ACTS = [["moment", ""], ["act", ""], ["subject", ""], ["source", ""], ["de
 const PAGE = 50;
 
 export async function showTeams() {
-  const [teams, keys] = await Promise.all([ask("teams"), ask("keys")]);
+  const teams = await ask("teams");
   const rows = teams.data.map((team) => [
     team.name,
-    exact(keys.data.filter((key) => key.team === team.id).length),
+    team.keys === null ? "–" : exact(team.keys),
     team.models ? team.models.join(", ") : say("all"),
     limits(team),
     moment(team.created_at),
@@ -25,13 +25,14 @@ export async function showTeams() {
 
 export async function showAudit() {
   const acts = [];
+  let before = null;
   const more = async () => {
-    const page = await ask("audit", { query: { limit: PAGE, before: acts.at(-1)?.at ?? null } });
+    const page = await ask("audit", { query: { limit: PAGE, before } });
     acts.push(...page.data);
-    const ended = page.data.length < PAGE;
+    before = page.next_before;
     renew(find("audit-list"), [
       acts.length ? table(say("audit"), ACTS, acts.map(cellsOf)) : nothing(say("auditNone")),
-      make("p", { class: "row pages" }, ended ? (acts.length ? make("span", { class: "faint" }, say("ended")) : null) : button("more", more)),
+      make("p", { class: "row pages" }, before === null ? (acts.length ? make("span", { class: "faint" }, say("ended")) : null) : button("more", more)),
     ], () => find("audit-list").querySelector(".scroll"));
   };
   await more();
