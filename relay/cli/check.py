@@ -22,7 +22,7 @@ from relay.books import ledger_of, store_of
 from relay.cli import routes
 from relay.cli.endpoint import NoModelList, explain, list_models
 from relay.cli.finding import Finding, print_findings
-from relay.cli.outline import admission, course, needs_local
+from relay.cli.outline import admission, course, keys_in_database, needs_local
 from relay.cli.upstreams import of_upstreams
 from relay.errors import (
     BackendError,
@@ -90,7 +90,8 @@ def run(flags: dict[str, Any], config: str | None) -> None:
 
 
 def _read(settings: Settings) -> Iterator[Finding]:
-    yield Finding("door", f"{settings.address}/v1", "ok", f"for {admission(settings)}")
+    who = admission(settings, in_database=keys_in_database(settings))
+    yield Finding("door", f"{settings.address}/v1", "ok", f"for {who}")
     yield Finding("mode", settings.mode, "ok", course(settings))
     yield _ledger(settings)
     if settings.redis_url is not None:

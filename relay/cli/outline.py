@@ -1,19 +1,36 @@
 """What a configuration amounts to: who may call the relay, and whether it has a model."""
 
+from relay.books import NO_DATABASE
 from relay.local import is_chosen
 from relay.settings import Settings, is_loopback
+from relay.stores.glimpse import any_keys
 
 
-def admission(settings: Settings) -> str:
-    """Who may call, before the keys of the database."""
+def keys_in_database(settings: Settings) -> bool | None:
+    """Whether there are keys in it, as far as a glance can tell: None where only asking could."""
+    if settings.database_url in NO_DATABASE:
+        return False
+    try:
+        return any_keys(settings.database_url)
+    except ValueError:
+        return None  # whoever opens it says what is wrong with the URL
+
+
+def admission(settings: Settings, *, in_database: bool | None = False) -> str:
+    """Who may call; `in_database` is whether there are keys there."""
     count = len(settings.api_keys) + len(settings.keys)
     callers = [f"callers with one of {count} keys" if count > 1 else "callers with the key"]
-    issuers = [f"those with a token of {issuer.name}" for issuer in settings.issuers]
+    others = [f"those with a token of {issuer.name}" for issuer in settings.issuers]
     if settings.has_keys:
-        return ", ".join(callers[: min(count, 1)] + issuers)
+        others += ["those with a key of the database"] if in_database else []
+        return ", ".join(callers[: min(count, 1)] + others)
+    if in_database:
+        return "callers with a key of the database"
     if not settings.anonymous:
         return "callers with a key of the database (relay keys create)"
     until = "" if settings.admin_key is None else ", until one is made"
+    if in_database is None:
+        until = ", unless there is one in the database"
     if is_loopback(settings.host):
         return f"everyone on this machine, without a key{until}"
     return f"everyone who can reach it, without a key{until}"

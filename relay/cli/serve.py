@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from relay import __version__
-from relay.cli.outline import admission, serves_locally, steps_in
+from relay.cli.outline import admission, keys_in_database, serves_locally, steps_in
 from relay.cli.terminal import fail, note
 from relay.local import LocalBackend, open_locals, opens_lightly
 from relay.reload import Sources, held
@@ -58,11 +58,13 @@ def _announce(settings: Settings, local: LocalBackend | None) -> None:
     if steps_in(settings):
         name = settings.local or settings.local_models[0].id
         note(f"  while the network is away from the local model {name}", style="")
-    note(f"  for {admission(settings)}", style="")
-    note(f"  {_curl(settings, local)}", style="")
+    kept = keys_in_database(settings)
+    note(f"  for {admission(settings, in_database=kept)}", style="")
+    keyed = settings.has_keys or bool(kept) or not settings.anonymous
+    note(f"  {_curl(settings, local, keyed=keyed)}", style="")
 
 
-def _curl(settings: Settings, local: LocalBackend | None) -> str:
+def _curl(settings: Settings, local: LocalBackend | None, *, keyed: bool) -> str:
     """A command that asks something, to be copied."""
     named = [model.id for model in settings.models if "*" not in model.id]
     model = named[0] if named else "MODEL" if local is None else _first_id(local)
@@ -71,7 +73,7 @@ def _curl(settings: Settings, local: LocalBackend | None) -> str:
         "stream": True,
         "messages": [{"role": "user", "content": "Hello"}],
     }
-    authorization = "-H 'authorization: Bearer KEY' " if settings.has_keys else ""
+    authorization = "-H 'authorization: Bearer KEY' " if keyed else ""
     return (
         f"curl -N {settings.address}/v1/chat/completions {authorization}"
         f"-H 'content-type: application/json' -d '{json.dumps(body)}'"

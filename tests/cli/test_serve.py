@@ -1,6 +1,7 @@
 """`relay serve`: a real server, started and stopped as its users do."""
 
 import argparse
+import json
 import shlex
 import signal
 import socket
@@ -97,6 +98,25 @@ def test_the_curl_line_can_be_copied(tmp_path: Path, keys: tuple[str, ...]) -> N
 
     assert answer.endswith(b"data: [DONE]\n\n")
     assert ("authorization" in line) is bool(keys)
+
+
+def test_a_key_that_was_made_before_is_told_at_the_next_start(tmp_path: Path) -> None:
+    given = ("--local", "echo", "--admin-key", "ak-canary-0123456789")
+    with serving(tmp_path, *given) as (process, url):
+        made = urllib.request.Request(
+            f"{url.removesuffix('/v1')}/admin/keys",
+            b'{"name": "ci"}',
+            {"authorization": "Bearer ak-canary-0123456789"},
+        )
+        with urllib.request.urlopen(made) as answer:
+            key = json.load(answer)["key"]
+        assert "everyone on this machine, without a key, until one is made\n" in stop(process)
+    with serving(tmp_path, *given) as (process, _):
+        assert process.stderr is not None
+        shown = iter(process.stderr)
+        assert "  for callers with a key of the database\n" in shown
+        assert as_curl(next(shown).replace("Bearer KEY", f"Bearer {key}"))
+        stop(process)
 
 
 def test_an_upstream_is_named_and_its_key_is_not(tmp_path: Path, fake: FakeUpstream) -> None:
