@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LAYERS = (
-    ("errors", "types", "schema", "origins"),
+    ("errors", "types", "schema", "origins", "secret_forms"),
     ("header_lines", "history", "sse", "splice", "settings", "plugins", "events"),
     ("stores", "usage", "dialects"),
     (

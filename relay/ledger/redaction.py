@@ -10,15 +10,15 @@ from collections.abc import Callable
 from typing import Literal, cast
 
 from relay.plugins import PluginMissing, find_plugin
+from relay.secret_forms import FORMS
 
 GROUP = "relay.redactors"
 
 Kind = Literal["request", "response"]
 Redact = Callable[[bytes, Kind], bytes | None]
 
-_FORM = r"\b(?:sk|rk|ek|pk)-[A-Za-z0-9_-]{8,}"
-_SECRETS = re.compile(_FORM.encode())
-_SECRET_TEXT = re.compile(_FORM)
+_SECRET_TEXT = re.compile(FORMS, re.VERBOSE)
+_SECRETS = re.compile(_SECRET_TEXT.pattern.encode(), re.VERBOSE)
 
 
 def redact_keys(body: bytes, _: Kind = "request") -> bytes:

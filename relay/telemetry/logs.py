@@ -21,16 +21,16 @@ from relay.events import (
     RestartNeeded,
     ignore,
 )
+from relay.secret_forms import FORMS
 from relay.types import Usage
 
 ROOT = "relay"
 
 _SECRETS = re.compile(
-    r"""(?ix)
+    rf"""(?ix)
     (?: (?<=bearer\s) | (?<=api-key:\s) | (?<=api_key=)
       | (?<=key\.) (?! (?: create | update | rotate | revoke ) (?: [\s"',;] | $ ) ) ) [^\s"',;]+
-    | \b (?: sk | rk | ek | pk ) - [A-Za-z0-9_-]{8,} (?: \.[A-Za-z0-9_-]+ )?
-    | \b eyJ [A-Za-z0-9_-]{8,} (?: \.[A-Za-z0-9_-]+ )*
+    | {FORMS}
     """
 )
 """`key.KEY` is a subprotocol of sockets; acts of the admin API, as `key.create`, look like it."""
