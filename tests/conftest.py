@@ -1,5 +1,6 @@
 """What the tests stand on: a fake upstream and a real relay, both on sockets of this machine."""
 
+import os
 import socket
 from collections.abc import Iterator
 from functools import cache
@@ -11,6 +12,12 @@ from hypothesis import HealthCheck, settings
 from running import UPSTREAM_KEY, RunningRelay, StartRelay, relays
 
 pytest_plugins = ["kinds", "servers"]
+
+# The settings of whoever runs the tests are not those that are tested. Before a test is read, as
+# some make settings when their file is; processes that tests start have this environment, too.
+for name in set(os.environ):
+    if name.upper().startswith(("RELAY_", "OPENAI_")):
+        del os.environ[name]
 
 # Reading whom to trust takes 50 ms; a thousand clients of the tests would each do it anew.
 httpx._transports.default.create_ssl_context = cache(httpx.create_ssl_context)  # type: ignore[attr-defined]

@@ -252,7 +252,7 @@ def test_it_is_small_and_asks_no_other_host(visit: Visit, echo: RunningRelay) ->
 def test_it_has_its_picture_taken(
     visit: Visit, relay: RunningRelay, name: str, tmp_path: Path
 ) -> None:
-    """Those of docs/img, which are drawn anew where `RELAY_PICTURES` is set."""
+    """Those of docs/img, which are drawn anew where `DRAW_PICTURES` is set."""
     phone = name == "chat-phone"
     options = {"viewport": PHONE if phone else {"width": 1180, "height": 760}, "is_mobile": phone}
     page = visit(relay.root, color_scheme="dark" if name == "chat-dark" else "light", **options)
@@ -266,6 +266,6 @@ def test_it_has_its_picture_taken(
         ask(page, text)
     page.mouse.move(0, 0)
     expect(page.get_by_role("button", name="Stop")).not_to_be_visible()
-    picture = (PICTURES if "RELAY_PICTURES" in os.environ else tmp_path) / f"{name}.png"
+    picture = (PICTURES if "DRAW_PICTURES" in os.environ else tmp_path) / f"{name}.png"
     page.screenshot(path=picture)
     assert picture.stat().st_size < LARGEST_BYTES

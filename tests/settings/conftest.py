@@ -1,6 +1,5 @@
 """A folder with its files and an environment, for settings to be loaded from."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,6 @@ class Place:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
         self._monkeypatch = monkeypatch
-        for name in os.environ:
-            if name.upper().startswith(("RELAY_", "OPENAI_")):
-                monkeypatch.delenv(name)
 
     def environment(self, **variables: str) -> None:
         for name, value in variables.items():
