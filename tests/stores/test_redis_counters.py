@@ -160,6 +160,29 @@ async def test_closed_refuses_at_once_and_opens_by_itself(
     assert str(redis_server.port) not in str([record.__dict__ for record in caplog.records])
 
 
+async def test_open_goes_on_with_what_was_used_of_a_minute(redis_server: RedisServer) -> None:
+    clock, team = Clock(), holder("team", rpm=100, tpm=1000)
+    call, other_call = ask(holder(rpm=30), team, tokens=10), ask(holder("key_b"), team, tokens=10)
+    async with (
+        replica(redis_server, clock=clock) as elsewhere,
+        replica(redis_server, clock=clock, local=True, timeout_s=0.3) as counters,
+    ):
+        assert await passes(elsewhere, other_call, times=60) == 60
+        assert await passes(counters, call, times=20) == 20
+        redis_server.hold()
+        assert await passes(counters, call, times=30) == 10, "of 30 a minute 20 are used"
+        assert await passes(counters, other_call, times=30) == 10, "of 1000 tokens 900"
+        # When it was used is not known: it leaves as evenly as a minute does.
+        clock.now += 30
+        assert await passes(counters, call, times=30) == 10
+        clock.now += 31
+        assert await passes(counters, call, times=30) == 20
+        redis_server.go_on()
+        await until_up(counters, True)
+        clock.now += 61
+        assert await passes(counters, call, times=40) == 30
+
+
 async def test_open_counts_here_meanwhile_and_tells_redis_later(redis_server: RedisServer) -> None:
     key = holder(parallel=5, budget_nano=1000)
     call = ask(key, cost_nano=100)

@@ -152,6 +152,14 @@ class MemoryCounters:
             if account.spending is not None and account.spending.spent > account.spending.recorded
         }
 
+    def resume(self, holder: Holder, at: float, used: Used) -> None:
+        """Go on where others stopped counting, who said at that time what was used.
+
+        Nothing happens to a holder who is counted here already.
+        """
+        if holder.id not in self._accounts:
+            self._meet(holder, None).resume(at, used.requests, used.tokens)
+
     def forget(self, holder_ids: Iterable[str]) -> None:
         """These are counted elsewhere from now on; who still runs here settles in vain."""
         for holder_id in holder_ids:

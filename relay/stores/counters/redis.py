@@ -21,6 +21,7 @@ from relay.stores.counters import calendar, scripts
 from relay.stores.counters.cluster import ClusterLink
 from relay.stores.counters.link import Command, LinkDown, Script
 from relay.stores.counters.memory import Held, MemoryCounters
+from relay.stores.counters.minutes import Minutes
 from relay.stores.counters.values import (
     WINDOW_S,
     Ask,
@@ -158,6 +159,7 @@ class RedisCounters:
         self._unrecorded: dict[str, int] = {}
         self._groups: dict[str, str] = {}
         self._layouts: dict[str, Layout] = {}
+        self._minutes = Minutes(clock or time.monotonic, wanted=local)
 
     async def reserve(self, ask: Ask) -> Outcome:
         """See `Counters`."""
@@ -262,6 +264,7 @@ class RedisCounters:
             limit, holder, wait, *used = rest
             wait_s = math.inf if wait < 0 else wait / 1000
             counts = [Used(requests, tokens, reset / 1000) for requests, tokens, reset in used]
+            self._minutes.hear(ask.holders, counts)
             return Refused(limit.decode(), holder - 1, wait_s, counts)
         if kind == 2:
             spans = []
@@ -274,6 +277,7 @@ class RedisCounters:
             Used(requests, tokens, WINDOW_S) if _counts_by_minute(holder) else Used(0, 0, 0.0)
             for holder, (requests, tokens, _) in zip(lease.holders, rest, strict=True)
         ]
+        self._minutes.hear(lease.holders, lease.used)
         self._open[lease.id] = lease
         if self._prolonging is None:
             self._prolonging = asyncio.get_running_loop().create_task(self._prolong())
@@ -327,6 +331,7 @@ class RedisCounters:
         if self._alone is None:
             wall = self._wall
             self._alone = MemoryCounters(clock=self._clock or time.monotonic, wall=wall)
+        self._minutes.hand_over(ask.holders, self._alone)
         outcome = self._alone.reserve(ask)
         return Alone(ask.group, outcome, self._alone) if isinstance(outcome, Held) else outcome
 

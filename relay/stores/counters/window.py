@@ -11,6 +11,9 @@ from collections import deque
 
 from relay.stores.counters.values import WINDOW_S, Used
 
+PARTS = 60
+"""Of a minute of which only the sum is known."""
+
 
 class Entry:
     """What began in one second; `gone` when it counts no more."""
@@ -57,6 +60,14 @@ class Window:
         self.requests += requests
         self.tokens += tokens
         return entry
+
+    def resume(self, at: float, requests: int, tokens: int) -> None:
+        """Begin with what was used in the minute before `at`, as if it had come evenly."""
+        for part in range(PARTS):
+            here = requests * (part + 1) // PARTS - requests * part // PARTS
+            there = tokens * (part + 1) // PARTS - tokens * part // PARTS
+            if here or there:
+                self.add(at - WINDOW_S * (PARTS - 1 - part) / PARTS, here, there)
 
     def wait_s(self, now: float, *, requests: int = 0, tokens: int = 0) -> float:
         """Seconds until so many of each have expired; infinite when there are not so many."""
