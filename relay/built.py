@@ -28,7 +28,7 @@ from relay.keys import (
 )
 from relay.ledger import NO_LEDGER, Book
 from relay.limits import Limiter
-from relay.local import states
+from relay.local import LocalBackend, states
 from relay.prices import Prices, PriceTable
 from relay.probing import Probing
 from relay.routing import LOCAL, Router
@@ -214,7 +214,12 @@ class Built:
         """How each local model does while the relay serves from them: `loaded`, `loading 40 %`."""
         if self.router.serving != LOCAL or self._local is None:
             return {}
-        return {card.id: states.of_card(card) for card in self._local.cards()}
+        return _states_of(self._local)
+
+    def _begun_states(self) -> dict[str, str] | None:
+        """The same whoever serves, once the local model is loaded or being loaded."""
+        standby = self.backends.standby
+        return _states_of(standby.backend) if standby is not None and standby.begun else None
 
     def _chat_kind(self) -> Callable[..., ChatEndpoint]:
         settings = self.settings
@@ -298,7 +303,7 @@ class Built:
                 app.include_router(teams_router(changes, acts))
                 app.include_router(audit_router(self._virtual.store))
             shown = (settings.all_upstreams(), self._upstreams, self.router.health, self.switch)
-            app.include_router(upstreams_router(*shown))
+            app.include_router(upstreams_router(*shown, self._begun_states))
             app.include_router(usage_router(self._store))
         if self._scrape is not None:
             app.include_router(metrics_router(self._scrape))
@@ -349,3 +354,7 @@ def forget_routes() -> None:
     for cached in vars(remembered).values():
         if hasattr(cached, "cache_clear"):
             cached.cache_clear()
+
+
+def _states_of(local: LocalBackend) -> dict[str, str]:
+    return {card.id: states.of_card(card) for card in local.cards()}

@@ -41,6 +41,11 @@ class Standby:
         self._at_start = chosen or needed
         self._loading = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether it is loaded, or being loaded."""
+        return self._loading
+
     def start(self) -> None:
         """The relay starts: load what should not be waited for."""
         if self._at_start:

@@ -1,13 +1,14 @@
-"""`GET /admin/upstreams`: how each target is doing, as this worker sees it."""
+"""`GET /admin/upstreams`: how each target is doing, the local one too, as this worker sees it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from relay.health import Health
+from relay.routing import LOCAL
 from relay.settings import UpstreamSettings
 from relay.switch import Switch
 from relay.upstream import Upstream
@@ -22,10 +23,11 @@ class KeyState(BaseModel):
 
 
 class UpstreamState(BaseModel):
-    """One upstream. Counts are since the start; times in seconds, `latency_ms` to first bytes.
+    """One target. Counts are since the start; times in seconds, `latency_ms` to first bytes.
 
     `waiting` are the calls for which there is no room among `max_parallel` yet. `reach` is what is
-    known of the way there, in `auto` with a local model; an error is an answer, too.
+    known of the way there, in `auto` with a local model; an error is an answer, too. The local
+    target, of kind `local`, has `models` instead of a URL, keys and a `max_parallel`.
     """
 
     name: str
@@ -36,13 +38,15 @@ class UpstreamState(BaseModel):
     reach: Literal["reachable", "unreachable", "unknown"]
     in_flight: int
     waiting: int
-    max_parallel: int
+    max_parallel: int | None
     latency_ms: float
     calls: int
     failures: int
     opened: int
     last_error: str
     keys: list[KeyState]
+    models: dict[str, str] | None = None
+    """How each local model does: `loaded`, `loading 40 %`, `failed: ` and why."""
 
 
 def upstreams_router(
@@ -50,6 +54,7 @@ def upstreams_router(
     upstreams: Mapping[str, Upstream],
     health: Mapping[str, Health],
     switch: Switch,
+    local_models: Callable[[], Mapping[str, str] | None],
 ) -> APIRouter:
     """The route; the door has checked the admin key."""
     router = APIRouter(tags=["admin"])
@@ -60,11 +65,14 @@ def upstreams_router(
         response_model=list[UpstreamState],
     )
     async def get_upstreams() -> Response:
-        """Each upstream of the configuration, in its order."""
+        """Each upstream of the configuration, in its order; then the local target, once it is
+        loaded, or being loaded."""
         reach = switch.upstreams
         states = [
             _state(one, upstreams[one.name], health[one.name], reach[one.name]) for one in settings
         ]
+        if (models := local_models()) is not None:
+            states.append(_local_state(health[LOCAL], models))
         return JSONResponse([state.model_dump() for state in states])
 
     return router
@@ -78,17 +86,39 @@ def _state(
             "name": settings.name,
             "kind": settings.kind,
             "base_url": settings.base_url,
-            "state": health.state,
-            "opens_in_s": round(health.opens_in_s, 3),
+            **_of_health(health),
             "reach": reach,
-            "in_flight": health.in_flight,
             "waiting": upstream.waiting(),
             "max_parallel": settings.max_parallel,
-            "latency_ms": round(health.latency_s * 1000, 3),
-            "calls": health.calls,
-            "failures": health.failures,
-            "opened": health.opened,
-            "last_error": health.last_error,
             "keys": upstream.keys(),
         }
     )
+
+
+def _local_state(health: Health, models: Mapping[str, str]) -> UpstreamState:
+    return UpstreamState.model_validate(
+        {
+            "name": LOCAL,
+            "kind": LOCAL,
+            "base_url": "",
+            **_of_health(health),
+            "reach": "reachable",
+            "waiting": 0,
+            "max_parallel": None,
+            "keys": [],
+            "models": models,
+        }
+    )
+
+
+def _of_health(health: Health) -> dict[str, Any]:
+    return {
+        "state": health.state,
+        "opens_in_s": round(health.opens_in_s, 3),
+        "in_flight": health.in_flight,
+        "latency_ms": round(health.latency_s * 1000, 3),
+        "calls": health.calls,
+        "failures": health.failures,
+        "opened": health.opened,
+        "last_error": health.last_error,
+    }

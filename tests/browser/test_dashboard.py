@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,9 +10,11 @@ from urllib.parse import urlsplit
 import ledger_file
 import pytest
 from dashboard_seed import HOSTILE, seed
+from fake_script import Gate, Script
 from fake_upstream import FakeUpstream
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 from running import RunningRelay, StartRelay
+from transcripts import chat_body
 
 KEY = "ak-browser-0123456789"
 LIVE_MS = 3000
@@ -195,6 +198,31 @@ def test_the_mode_is_switched_and_upstreams_are_live(relay: RunningRelay, open_p
     relay.ask().raise_for_status()
     page.clock.run_for(LIVE_MS)
     expect(card.locator("dl > div", has_text="Calls")).to_contain_text("1")
+
+
+def test_upstreams_show_who_waits_and_what_is_within_reach(
+    start_relay: StartRelay, upstream: FakeUpstream, tmp_path: Path, open_page: Open
+) -> None:
+    gate = Gate()
+    upstream.answer(Script(gate=gate, body=chat_body("ok")))
+    relay = start_relay(
+        admin_key=KEY,
+        local="echo",
+        state_file=tmp_path / "state.json",
+        upstreams=[{"name": "narrow", "base_url": upstream.url, "max_parallel": 1}],
+    )
+    with ThreadPoolExecutor(3) as callers:
+        answers = [callers.submit(relay.ask) for _ in range(3)]
+        page = open_page(relay.root)
+        narrow, local = (page.locator(f"[data-upstream={name}]") for name in ("narrow", "local"))
+        expect(narrow.locator("dl > div", has_text="In flight")).to_contain_text("3, 2 waiting")
+        expect(narrow).to_contain_text("within reach")
+        expect(local).to_contain_text("echo: loaded")
+        expect(local).to_contain_text("working")
+        expect(local).not_to_contain_text("within reach")
+        gate.open()
+        assert [answer.result().status_code for answer in answers] == [200] * 3
+    expect(narrow.locator("dl > div", has_text="In flight")).to_have_text("In flight0")
 
 
 def test_a_key_is_made_changed_rotated_and_revoked(relay: RunningRelay, open_page: Open) -> None:

@@ -1,7 +1,9 @@
 """`GET /admin/upstreams` shows how each of them is doing, and none of the keys."""
 
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -10,6 +12,9 @@ from fake_script import Gate, Script
 from fake_upstream import FakeUpstream
 from running import StartRelay
 from waiting import until
+
+from relay.local import Prompt
+from relay.settings import BreakerSettings
 
 ADMIN = {"authorization": "Bearer ak-1"}
 
@@ -75,9 +80,60 @@ def test_it_shows_who_waits_and_what_is_out_of_reach(
             gate.open()
             assert [answer.result().status_code for answer in answers] == [200] * 3
         assert relay.ask(model="n").status_code == 502
-        narrow, gone = shown()
+        narrow, gone, _ = shown()
     assert (narrow["waiting"], narrow["reach"]) == (0, "reachable")
     assert (gone["waiting"], gone["reach"]) == (0, "unreachable")
+
+
+class Moody:
+    """A model of one's own, which answers only once it is asked nicely."""
+
+    name = "moody"
+
+    def generate(self, prompt: Prompt) -> Iterator[str]:
+        if "please" not in str(prompt.messages):
+            raise RuntimeError("not today")
+        yield "all right"
+
+
+def test_the_local_target_has_a_breaker_as_well(
+    start_relay: StartRelay, upstream: FakeUpstream
+) -> None:
+    relay = start_relay(admin_key="ak-1", local=Moody(), upstream_url=upstream.url, mode="local")
+    for _ in range(BreakerSettings().failures):
+        assert relay.ask().status_code == 502
+    far, local = relay.http.get("/admin/upstreams", headers=ADMIN).json()
+    assert (far["name"], far["models"]) == ("upstream", None)
+    assert (local["name"], local["kind"], local["base_url"]) == ("local", "local", "")
+    assert (local["state"], local["opened"]) == ("open", 1)
+    assert local["failures"] == local["calls"] == BreakerSettings().failures
+    assert local["last_error"]
+    assert "not today" not in local["last_error"]
+    assert (local["models"], local["reach"], local["max_parallel"]) == (
+        {"moody": "loaded"},
+        "reachable",
+        None,
+    )
+    assert relay.ask("please").status_code == 200, "nobody else is there"
+    _, local = relay.http.get("/admin/upstreams", headers=ADMIN).json()
+    assert (local["state"], local["opens_in_s"]) == ("closed", 0)
+
+
+def test_a_local_target_that_nobody_has_needed_is_not_shown(
+    start_relay: StartRelay, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    relay = start_relay(
+        admin_key="ak-1", upstream_url=upstream.url, state_file=tmp_path / "state.json"
+    )
+
+    def names() -> list[str]:
+        shown = relay.http.get("/admin/upstreams", headers=ADMIN).json()
+        return [one["name"] for one in shown]
+
+    assert names() == ["upstream"]
+    moved = relay.http.put("/admin/mode", json={"mode": "local"}, headers=ADMIN)
+    assert moved.json()["serving"] == "local"
+    assert names() == ["upstream", "local"]
 
 
 def test_it_is_for_the_operator_alone(start_relay: StartRelay, upstream: FakeUpstream) -> None:

@@ -17,11 +17,11 @@ export function startMode() {
 export async function showLive() {
   const [mode, upstreams] = await Promise.all([ask("mode"), ask("upstreams")]);
   showMode(mode);
-  const now = JSON.stringify([upstreams, mode.upstreams, document.documentElement.lang]);
+  const now = JSON.stringify([upstreams, document.documentElement.lang]);
   if (now === last) return mode; // what does not change keeps its focus and is not read out again
   last = now;
   find("upstreams").replaceChildren(...(upstreams.length
-    ? upstreams.map((one) => card(one, mode.upstreams[one.name]))
+    ? upstreams.map(card)
     : [nothing(say("noUpstreams"))]));
   return mode;
 }
@@ -39,7 +39,7 @@ function showMode({ mode, serving }) {
   side.className = `badge ${serving === "local" ? "warn" : "good"}`;
 }
 
-function card(one, reach) {
+function card(one) {
   const states = {
     closed: ["breakerClosed", "good"], "half-open": ["breakerHalf", "warn"], open: ["breakerOpen", "bad"],
   };
@@ -50,16 +50,22 @@ function card(one, reach) {
     { class: `card upstream ${kind}`, "data-upstream": one.name },
     make("h3", {}, one.name),
     badge(say(word, { time: duration(one.opens_in_s) }), kind),
-    reach === "unreachable" ? badge(say(reach), "bad") : null,
+    one.reach === "unreachable" ? badge(say("unreachable"), "bad") : null,
     bad ? badge(say("retired", { count: bad, all: one.keys.length }), "warn") : null,
-    make("p", { class: "faint" }, one.base_url),
+    make("p", { class: "faint" }, where(one)),
     make("dl", {},
-      ...figure("inFlight", exact(one.in_flight)),
+      ...figure("inFlight", one.waiting ? say("waiting", { count: exact(one.in_flight), waiting: exact(one.waiting) }) : exact(one.in_flight)),
       ...figure("latency", one.latency_ms ? duration(one.latency_ms / 1000) : "–"),
       ...figure("calls", exact(one.calls)),
       ...figure("failures", one.failures ? `${exact(one.failures)} (${share(one.failures, one.calls)})` : "0")),
     one.last_error ? make("p", { class: "faint" }, `${say("lastError")}: ${one.last_error}`) : null,
   );
+}
+
+/** The URL, and whether it is within reach where that is known; of the local target its models. */
+function where(one) {
+  if (one.models) return Object.entries(one.models).map(([name, state]) => `${name}: ${state}`).join(" · ");
+  return one.reach === "reachable" ? `${one.base_url} · ${say("reachable")}` : one.base_url;
 }
 
 function figure(word, value) {

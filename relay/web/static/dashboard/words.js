@@ -30,11 +30,11 @@ const ENGLISH = {
   nobody: "nobody", notReached: "The relay does not answer: {why}", offHint: "Set RELAY_ADMIN_KEY (a long random text) and start the relay again, or reload its configuration. Then open this page and type that key.",
   offTitle: "There is no dashboard here yet", origins: "Origins", originsHint: "Any, or https://app.example", others: "others", page: "{from}–{to} of {count}", pagePart: "{from}–{to}",
   parallel: "at once", parallelLimit: "Calls at once", path: "Path", prefix: "Key", previous: "Previous", previousUntil: "The key before holds until {time}.", prompt: "prompt", range: "Time",
-  range1: "24 hours", range7: "7 days", range30: "30 days", range90: "90 days", refresh: "Refresh", remote: "remote", request: "Request", requests: "Requests", requestsNone: "No request is like that.",
+  range1: "24 hours", range7: "7 days", range30: "30 days", range90: "90 days", reachable: "within reach", refresh: "Refresh", remote: "remote", request: "Request", requests: "Requests", requestsNone: "No request is like that.",
   retired: "{count} of {all} keys not working", revoke: "Revoke", revokeAsk: "Revoke “{name}”? Whoever uses it is refused within seconds, for good.", revoked: "revoked", rotate: "Rotate", rotateAsk: "Another key in the place of “{name}”, with the same limits.",
   rotateIt: "Make another", rpm: "Requests/min", save: "Save", saved: "Saved", search: "Search by name, key or team", searchedTo: "Looked back to {time}.", section: "Sections", served: "Model served", serving: "serving: {side}",
   source: "From", spentOf: "{spent} of {budget}", split: "Split by", splitNone: "nothing", state: "State", status: "Status", stream: "Streamed", subject: "To what", team: "Team", teams: "Teams", teamsNone: "There are no teams. Make one with POST /admin/teams.",
-  tokens: "Tokens", total: "Total", totalWindow: "in all", tpm: "Tokens/min", unlimited: "unlimited", unpriced: "{count} without a price", updated: "As of {time}", upstream: "Upstream", upstreams: "Upstreams", usable: "Usable", week: "week", window: "Per", yes: "yes", no: "no", keysIn: "Keys",
+  tokens: "Tokens", total: "Total", totalWindow: "in all", tpm: "Tokens/min", unlimited: "unlimited", unpriced: "{count} without a price", updated: "As of {time}", upstream: "Upstream", upstreams: "Upstreams", usable: "Usable", waiting: "{count}, {waiting} waiting", week: "week", window: "Per", yes: "yes", no: "no", keysIn: "Keys",
 };
 
 const CHINESE = {
@@ -62,11 +62,11 @@ const CHINESE = {
   nobody: "无人", notReached: "relay 没有响应：{why}", offHint: "设置 RELAY_ADMIN_KEY（一段长随机文本）并重新启动 relay 或重新加载配置，然后打开此页面并输入该密钥。",
   offTitle: "控制台尚未开启", origins: "来源", originsHint: "任何，或 https://app.example", others: "其他", page: "第 {from}–{to} 项，共 {count} 项", pagePart: "第 {from}–{to} 项",
   parallel: "并发", parallelLimit: "并发调用", path: "路径", prefix: "密钥", previous: "上一页", previousUntil: "之前的密钥有效至 {time}。", prompt: "输入", range: "时间",
-  range1: "24 小时", range7: "7 天", range30: "30 天", range90: "90 天", refresh: "刷新", remote: "远程", request: "请求", requests: "请求", requestsNone: "没有符合条件的请求。",
+  range1: "24 小时", range7: "7 天", range30: "30 天", range90: "90 天", reachable: "可以连接", refresh: "刷新", remote: "远程", request: "请求", requests: "请求", requestsNone: "没有符合条件的请求。",
   retired: "{all} 个密钥中 {count} 个不可用", revoke: "吊销", revokeAsk: "吊销“{name}”？使用者将在数秒内被永久拒绝。", revoked: "已吊销", rotate: "轮换", rotateAsk: "用新密钥替换“{name}”，限额不变。",
   rotateIt: "生成新密钥", rpm: "请求/分钟", save: "保存", saved: "已保存", search: "按名称、密钥或团队搜索", searchedTo: "已查找至 {time}。", section: "栏目", served: "实际模型", serving: "服务方：{side}",
   source: "来源", spentOf: "已用 {spent}，共 {budget}", split: "拆分", splitNone: "不拆分", state: "状态", status: "状态", stream: "流式", subject: "对象", team: "团队", teams: "团队", teamsNone: "还没有团队。用 POST /admin/teams 新建。",
-  tokens: "令牌", total: "合计", totalWindow: "总计", tpm: "令牌/分钟", unlimited: "不限", unpriced: "{count} 个没有价格", updated: "截至 {time}", upstream: "上游", upstreams: "上游", usable: "可用", week: "周", window: "周期", yes: "是", no: "否", keysIn: "密钥数",
+  tokens: "令牌", total: "合计", totalWindow: "总计", tpm: "令牌/分钟", unlimited: "不限", unpriced: "{count} 个没有价格", updated: "截至 {time}", upstream: "上游", upstreams: "上游", usable: "可用", waiting: "{count}，其中 {waiting} 个等待", week: "周", window: "周期", yes: "是", no: "否", keysIn: "密钥数",
 };
 
 const WORDS = { en: ENGLISH, zh: CHINESE };
