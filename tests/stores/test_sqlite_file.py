@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -226,3 +226,13 @@ async def test_work_that_fails_in_python_leaves_no_transaction_open(store: Store
         await store.note(Audit(1.0, "act", "subject", "source", {"odd": object()}))
     await store.append([row(MONDAY)])
     assert await requests(store) == 1
+
+
+def test_a_new_file_has_large_pages_and_an_older_one_keeps_its_own(path: Path):
+    older = path.with_name("older.db")
+    with closing(sqlite3.connect(older)) as connection:
+        connection.execute("CREATE TABLE something (of_somebody)")
+    for file, page_bytes in ((path, sqlite_file.PAGE_BYTES), (older, 4096)):
+        with closing(sqlite_file.open_file(str(file))) as connection:
+            connection.execute("CREATE TABLE other (columns)")
+            assert connection.execute("PRAGMA page_size").fetchone() == (page_bytes,)
