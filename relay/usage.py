@@ -32,6 +32,9 @@ IMAGE_TOKENS = 1000
 """What a picture (or sound) inside a prompt counts where nobody tells, whatever its size."""
 
 SAMPLE_BYTES = 4096
+SMALL_BYTES = 2048
+"""Up to this it takes less to parse all of a body than to look for its usage."""
+
 LARGE_BYTES = 8192
 """A body beyond this is searched for its usage from the end, rather than parsed."""
 
@@ -112,7 +115,8 @@ def usage_in_body(body: bytes) -> Usage | None:
     at = body.rfind(_NAME)
     if at < 0:
         return None
-    if (end := _LAST_MEMBERS.match(body, at)) is not None:  # as nearly always
+    small = len(body) <= SMALL_BYTES
+    if not small and (end := _LAST_MEMBERS.match(body, at)) is not None:  # as nearly always
         try:
             if usage := read_usage(orjson.loads(end[1])):
                 return usage

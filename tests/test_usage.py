@@ -69,7 +69,10 @@ def test_what_a_usage_tells(told: object, usage: Usage | None) -> None:
         ("", None),
     ],
 )
-def test_what_a_body_tells(body: str, usage: Usage | None) -> None:
+@pytest.mark.parametrize("said", ["", "a word " * 400])
+def test_what_a_body_tells(body: str, usage: Usage | None, said: str) -> None:
+    if body.startswith("{"):
+        body = body.replace("{", json.dumps({"said": said})[:-1] + ", ", 1)
     assert usage_in_body(body.encode()) == usage
 
 
