@@ -10,7 +10,7 @@
     relay usage     admin.py  usage.py
     relay db        db.py
     relay local     local_commands.py, and what is named there
-    all of them     terminal.py
+    all of them     terminal.py, and here.py: which relay is meant
 
 Here is only what `relay --help` needs. The command bodies load pydantic and the network client, so
 each is imported when it runs: the help is there at once.
@@ -28,7 +28,6 @@ from relay.cli.local_commands import commands as local_commands
 
 __all__ = ["app", "main"]
 
-DEFAULT_URL = "http://127.0.0.1:8000/v1"
 ADMIN_KEY = "RELAY_ADMIN_KEY"
 
 
@@ -61,9 +60,11 @@ app.add_typer(key_commands.keys, name="keys")
 app.add_typer(key_commands.teams, name="teams")
 
 Url = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="Base URL of a relay, or of any OpenAI-format server.", envvar="OPENAI_BASE_URL"
+        help="Base URL of a relay, or of any OpenAI-format server. Default: the relay that the"
+        " settings here describe.",
+        envvar="OPENAI_BASE_URL",
     ),
 ]
 Key = Annotated[
@@ -152,7 +153,7 @@ def _chat(
             help="One question: it is answered, and that is all. Also taken from a pipe."
         ),
     ] = None,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     key: Key = None,
     model: Annotated[str | None, typer.Option(help="Default: the first one it has.")] = None,
     system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
@@ -169,7 +170,7 @@ def _chat(
 
 @app.command("models")
 def _models(
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     key: Key = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -183,7 +184,7 @@ def _models(
 def _mode(
     mode: Annotated[Mode | None, typer.Argument(help="What to change to.")] = None,
     # Not from OPENAI_BASE_URL: the admin key must not go to a provider.
-    url: Annotated[str, typer.Option(help="Base URL of the relay.")] = DEFAULT_URL,
+    url: key_commands.Url = None,
     admin_key: Annotated[
         str | None,
         typer.Option(
@@ -225,7 +226,7 @@ def _usage(  # noqa: PLR0917 - typer gives them by name
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     # Not from OPENAI_BASE_URL: the admin key must not go to a provider.
-    url: Annotated[str, typer.Option(help="Base URL of the relay.")] = DEFAULT_URL,
+    url: key_commands.Url = None,
     admin_key: Annotated[
         str | None,
         typer.Option(help="Its admin key: a value, env:NAME or file:PATH.", envvar=ADMIN_KEY),

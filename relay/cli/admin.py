@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from relay.cli.endpoint import explain
+from relay.cli.here import admin_here
 from relay.cli.terminal import fail
 from relay.errors import BackendError, UpstreamAuth, UpstreamProtocol, UpstreamStatus
 from relay.settings import UpstreamSettings
@@ -38,13 +39,17 @@ def open_admin(url: str, admin_key: str | None) -> Backend:
 
 
 def ask_admin(
-    url: str,
+    url: str | None,
     admin_key: str | None,
     method: str,
     path: str,
     body: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What the admin API answers; leaves the program, with a sentence, when it does not."""
+    """What the admin API answers; leaves the program, with a sentence, when it does not.
+
+    Where it is, and its key, are as the settings here say where they are None.
+    """
+    url, admin_key = admin_here(url, admin_key)
     try:
         return asyncio.run(_ask(open_admin(url, admin_key), method, path, body))
     except BackendError as exc:

@@ -15,6 +15,7 @@ import typer
 
 from relay.cli.conversation import Conversation
 from relay.cli.endpoint import explain_api, list_models, open_endpoint
+from relay.cli.here import api_here
 from relay.cli.prompt import read_message
 from relay.cli.terminal import fail, note, say
 from relay.errors import BackendError
@@ -33,13 +34,14 @@ Ctrl-C stops an answer. A space before a slash makes it a message.'''
 
 
 def run(
-    prompt: str | None, *, url: str, key: str | None, model: str | None, system: str | None
+    prompt: str | None, *, url: str | None, key: str | None, model: str | None, system: str | None
 ) -> None:
     """Answer `prompt`, or what comes through a pipe, or talk until the user leaves."""
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.read()
     if prompt is not None and not prompt.strip():
         fail("there is no question: give one as an argument or through a pipe", code=2)
+    url = url or api_here()
     backend = open_endpoint(url, key)
     with asyncio.Runner() as runner:
         try:

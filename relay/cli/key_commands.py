@@ -8,8 +8,6 @@ import typer
 if TYPE_CHECKING:
     from relay.cli.keys import Desk
 
-DEFAULT_URL = "http://127.0.0.1:8000/v1"
-
 
 class Status(StrEnum):
     """Whether a key may still be used."""
@@ -32,7 +30,9 @@ keys = typer.Typer(no_args_is_help=True, help="Make, list, change and revoke cli
 teams = typer.Typer(no_args_is_help=True, help="Keys that share limits and a budget.")
 
 # Not from OPENAI_BASE_URL: the admin key must not go to a provider.
-Url = Annotated[str, typer.Option(help="Base URL of the relay.")]
+Url = Annotated[
+    str | None, typer.Option(help="Base URL of the relay. Default: as the settings here say.")
+]
 AdminKey = Annotated[
     str | None,
     typer.Option(help="Its admin key: a value, env:NAME or file:PATH.", envvar="RELAY_ADMIN_KEY"),
@@ -73,7 +73,7 @@ def _create_key(
     team: Team = None,
     metadata: Metadata = None,
     keep_bodies: Keep = None,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     admin_key: AdminKey = None,
     as_json: AsJson = False,
 ) -> None:
@@ -98,7 +98,7 @@ def _list_keys(
     ] = None,
     limit: Most = None,
     newest: Annotated[bool, typer.Option("--newest", help="The newest first.")] = False,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     admin_key: AdminKey = None,
     as_json: AsJson = False,
 ) -> None:
@@ -115,7 +115,7 @@ def _list_keys(
 
 @keys.command("show")
 def _show_key(
-    id_: Id, url: Url = DEFAULT_URL, admin_key: AdminKey = None, as_json: AsJson = False
+    id_: Id, url: Url = None, admin_key: AdminKey = None, as_json: AsJson = False
 ) -> None:
     """Show all of a key but itself."""
     _desk(url, admin_key, as_json=as_json).show("keys", id_)
@@ -138,7 +138,7 @@ def _update_key(
     team: Team = None,
     metadata: Metadata = None,
     keep_bodies: Keep = None,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     admin_key: AdminKey = None,
     as_json: AsJson = False,
 ) -> None:
@@ -158,7 +158,7 @@ def _rotate_key(
     id_: Id,
     *,
     grace: Annotated[str, typer.Option(help="How long the old key still holds: 15m, 24h.")] = "0",
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     admin_key: AdminKey = None,
     as_json: AsJson = False,
 ) -> None:
@@ -168,7 +168,7 @@ def _rotate_key(
 
 @keys.command("revoke")
 def _revoke_key(
-    id_: Id, url: Url = DEFAULT_URL, admin_key: AdminKey = None, as_json: AsJson = False
+    id_: Id, url: Url = None, admin_key: AdminKey = None, as_json: AsJson = False
 ) -> None:
     """End a key for ever, with all tokens made from it."""
     _desk(url, admin_key, as_json=as_json).remove("keys", id_)
@@ -184,7 +184,7 @@ def _create_team(
     parallel: Count = None,
     budget_usd: Budget = None,
     budget_window: BudgetWindow = None,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     admin_key: AdminKey = None,
     as_json: AsJson = False,
 ) -> None:
@@ -197,7 +197,7 @@ def _create_team(
 def _list_teams(
     *,
     limit: Most = None,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     admin_key: AdminKey = None,
     as_json: AsJson = False,
 ) -> None:
@@ -216,7 +216,7 @@ def _update_team(
     parallel: Count = None,
     budget_usd: Budget = None,
     budget_window: BudgetWindow = None,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     admin_key: AdminKey = None,
     as_json: AsJson = False,
 ) -> None:
@@ -228,7 +228,7 @@ def _update_team(
 
 @teams.command("delete")
 def _delete_team(
-    id_: Id, url: Url = DEFAULT_URL, admin_key: AdminKey = None, as_json: AsJson = False
+    id_: Id, url: Url = None, admin_key: AdminKey = None, as_json: AsJson = False
 ) -> None:
     """Delete a team that has no keys."""
     _desk(url, admin_key, as_json=as_json).remove("teams", id_)
@@ -266,7 +266,7 @@ def _policy(
     }
 
 
-def _desk(url: str, admin_key: str | None, *, as_json: bool) -> "Desk":
+def _desk(url: str | None, admin_key: str | None, *, as_json: bool) -> "Desk":
     from relay.cli.keys import Desk  # noqa: PLC0415 - the help must not pay for what it loads
 
     return Desk(url, admin_key, as_json=as_json)

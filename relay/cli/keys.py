@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from rich.text import Text
 
 from relay.cli.admin import ask_admin
+from relay.cli.here import admin_here
 from relay.cli.policy import fields, seconds
 from relay.cli.terminal import note, print_table, say
 
@@ -25,9 +26,8 @@ PAGE = 1000
 class Desk:
     """One relay's admin API, and how its answers are shown."""
 
-    def __init__(self, url: str, admin_key: str | None, *, as_json: bool) -> None:
-        self._url = url
-        self._admin_key = admin_key
+    def __init__(self, url: str | None, admin_key: str | None, *, as_json: bool) -> None:
+        self._url, self._admin_key = admin_here(url, admin_key)
         self._as_json = as_json
 
     def create(self, kind: str, name: str, given: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.cli.admin import JSON, explain_admin, open_admin
+from relay.cli.here import admin_here
 from relay.cli.terminal import fail, note, say
 from relay.errors import BackendError, UpstreamProtocol
 from relay.types import Backend, Call
@@ -15,8 +16,9 @@ class NoMode(UpstreamProtocol):
     """The answer of the server does not tell a mode."""
 
 
-def run(mode: str | None, *, url: str, admin_key: str | None, as_json: bool) -> None:
+def run(mode: str | None, *, url: str | None, admin_key: str | None, as_json: bool) -> None:
     """Print the mode of the relay at `url`, after a change if `mode` says so."""
+    url, admin_key = admin_here(url, admin_key)
     asyncio.run(_show(open_admin(url, admin_key), url, mode, as_json=as_json))
 
 

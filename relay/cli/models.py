@@ -6,14 +6,16 @@ import json
 from rich.text import Text
 
 from relay.cli.endpoint import explain_api, list_models, open_endpoint
+from relay.cli.here import api_here
 from relay.cli.terminal import fail, print_table, printable, say
 from relay.errors import BackendError
 from relay.local.states import in_words
 from relay.types import Backend
 
 
-def run(*, url: str, key: str | None, as_json: bool) -> None:
+def run(*, url: str | None, key: str | None, as_json: bool) -> None:
     """Print the models of the server at `url`, as a table or as JSON."""
+    url = url or api_here()
     asyncio.run(_show(open_endpoint(url, key), url, as_json=as_json))
 
 

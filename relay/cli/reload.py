@@ -9,9 +9,9 @@ import os
 import signal
 
 from relay.cli.endpoint import explain, open_endpoint
+from relay.cli.here import admin_here
 from relay.cli.terminal import fail, note
 from relay.errors import BackendError, UpstreamAuth, UpstreamStatus
-from relay.settings import SettingsError, load_settings
 from relay.types import Backend, Call, Completion
 
 ADMIN = "/admin"
@@ -22,14 +22,7 @@ def run(*, config: str | None, url: str | None, key: str | None, pid: int | None
     if pid is not None:
         _signal(pid)
         return
-    if url is None or key is None:
-        try:
-            settings = load_settings(config=config)
-        except SettingsError as exc:
-            fail(f"{exc}\nnothing was reloaded")
-        url = url or settings.address
-        if key is None and settings.admin_key is not None:
-            key = settings.admin_key.get_secret_value()
+    url, key = admin_here(url, key, config, without="nothing was reloaded")
     if key is None:
         fail("the admin key is needed: set RELAY_ADMIN_KEY, give --key, or send a signal by --pid")
     root = url.rstrip("/").removesuffix("/v1")

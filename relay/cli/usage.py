@@ -40,7 +40,7 @@ NUMBERS = (
 def run(
     asked: Mapping[str, str | None],
     *,
-    url: str,
+    url: str | None,
     admin_key: str | None,
     database: str | None,
     form: str,
