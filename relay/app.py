@@ -24,6 +24,7 @@ from relay.scraping import scraping_of
 from relay.settings import Settings, load_settings
 from relay.stores import open_post
 from relay.stores.counters import open_counters
+from relay.telemetry.tracing import open_traces
 from relay.types import RawHeaders
 from relay.web.admin_reload import Outcome, Reload, not_reloadable
 from relay.web.exchange import Exchange
@@ -65,6 +66,7 @@ class Relay:
         self.counters = open_counters(settings, socket=counted_at)
         self.ledger = ledger_of(settings, self.store, lambda: self._now.prices, self.counters)
         self.metrics = metrics_of(settings, lambda: self._now.prices)
+        self.traces = open_traces(settings)
         self._scraping = scraping_of(self, folder)
         self._table = PriceTable()
         self._life = Routes(lifespan=self._lifespan)
@@ -147,6 +149,7 @@ class Relay:
             virtual=self.keys,
             metrics=self.metrics,
             scrape=self._scraping.scrape if self._scraping else None,
+            traces=self.traces,
         )
 
     def replace(self, built: Built) -> None:
@@ -188,6 +191,7 @@ class Relay:
     @asynccontextmanager
     async def _lifespan(self, _: object) -> AsyncIterator[None]:
         self.ledger.start()
+        self.traces.start()
         self._now.start()
         if self._peers is not None:
             await self._peers.start()
@@ -208,6 +212,7 @@ class Relay:
             if self._scraping is not None:
                 await self._scraping.aclose()
             await close_books(self.ledger, self.counters, self._table, self.keys, self.store)
+            await self.traces.aclose()  # last: nothing else may wait for a collector
 
 
 def _peers_of(settings: Settings, shelf: Shelf, folder: Path | None) -> Peers | FarPeers | None:

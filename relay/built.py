@@ -39,6 +39,8 @@ from relay.stores.counters import Counters
 from relay.switch import KeptMode, Side, Spread, Switch
 from relay.telemetry import logs
 from relay.telemetry.metrics import NO_METRICS, Metrics, NoMetrics
+from relay.telemetry.traced import traced
+from relay.telemetry.traces import NO_TRACES, NoTraces, Traces
 from relay.upstream import fetch
 from relay.web import documentation
 from relay.web.accounts import Accounts
@@ -70,6 +72,7 @@ from relay.web.resume import ResumableChat
 from relay.web.shelf import Shelf
 from relay.web.sockets import Turns
 from relay.web.tape import Room
+from relay.web.traced_door import TracedDoor
 from relay.web.users import Users
 
 MODE_KEY = "relay:mode"
@@ -81,7 +84,8 @@ class Built:
 
     `presence`, `shelf` and `peers` are the relay's, whatever is built for it. `known` tells how the
     backends do that were there before, by their names. `reload` is what `POST /admin/reload` does,
-    `scrape` what `GET /metrics` does, None where there are no `metrics`.
+    `scrape` what `GET /metrics` does, None where there are no `metrics`. `traces` are told of each
+    attempt, too.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class Built:
         virtual: VirtualKeys | None = None,
         metrics: Metrics | NoMetrics = NO_METRICS,
         scrape: Scrape | None = None,
+        traces: Traces | NoTraces = NO_TRACES,
     ) -> None:
         self.settings = settings
         self.backends = backends
@@ -108,6 +113,7 @@ class Built:
         self.users = Users()
         self.prices = Prices(settings.prices, settings.all_upstreams(), table)
         self._store, self._ledger, self._metrics = store, ledger, metrics
+        self._traces = traces
         self.limiter = Limiter(
             counters,
             prices=self.prices,
@@ -120,10 +126,11 @@ class Built:
         self._virtual = virtual
         self._upstreams = backends.upstreams
         self._local = backends.local
+        asked = partial(traced, upstreams=settings.all_upstreams(), traces=traces)
         self.router = Router(
             mode=settings.mode,
-            upstreams=self._upstreams,
-            local=self._local,
+            upstreams=asked(self._upstreams),
+            local=None if self._local is None else asked({LOCAL: self._local})[LOCAL],
             models=settings.models,
             history=settings.history,
             settings=settings.all_upstreams(),
@@ -237,7 +244,7 @@ class Built:
         settings = self.settings
         keyring = self._keyring()
         origins = Origins(settings.cors_origins, guarded=keyring.guarded)
-        told = self._metrics.observe
+        told = both(self._metrics.observe, self._traces.observe)
         accounts = Accounts(both(logs.of_requests(), told), self._ledger, self.prices)
         kept = self._ledger is not NO_LEDGER
         count = accounts.told
@@ -318,6 +325,7 @@ class Built:
             accounts,
             settings.websocket,
             Sessions(engine, observe=both(logs.of_attempts(), told)),
+            self._traces,
         )
         documentation.document(app)
         for kind in FAILURES:
@@ -333,9 +341,9 @@ class Built:
             accounts=accounts,
             users=self.users,
         )
-        self._door = door
+        self._door = TracedDoor(door, self._traces) if isinstance(self._traces, Traces) else door
         return Cors(
-            door,
+            self._door,
             origins=origins,
             credentials=settings.cors_credentials,
             methods=settings.cors_methods,

@@ -32,7 +32,7 @@ FIXED = (
     *("host", "port", "workers", "database_url", "redis_url", "state_file"),
     *("ledger_flush_s", "ledger_keep_days", "bodies_keep_days", "redact_bodies"),
     *("database_pool_size", "redis_timeout_s", "limits_without_redis", "budget_journal"),
-    "metrics",
+    *("metrics", "traces_url", "traces_sample", "traces_headers"),
 )
 """What is opened once, when the process starts."""
 

@@ -9,7 +9,7 @@
     test.txt     the same versions, the other extras, and what the checks and tests need
     smollm2.txt  the small model; its own dependencies are left out, they need a compiler
     bench.txt    what `make bench` draws its plots with
-    server.txt   what the image of deploy/ serves with: the extras for replicas, no local models
+    server.txt   what the image of deploy/ serves with: the extras of servers, no local models
     build.txt    what builds the package in that image
     transformers.txt  what `make test-transformers` needs; no CUDA: its tests run on processors
 
@@ -26,7 +26,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 OLDEST_PYTHON = "3.11"
-TESTED = ("postgres", "redis", "oidc")
+TESTED = ("postgres", "redis", "oidc", "otel")
 """The extras that the tests need beside `local`."""
 HEADER = """\
 # Locked by `make lock`; not written by hand.

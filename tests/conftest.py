@@ -11,12 +11,12 @@ from fake_upstream import FakeUpstream
 from hypothesis import HealthCheck, settings
 from running import UPSTREAM_KEY, RunningRelay, StartRelay, relays
 
-pytest_plugins = ["kinds", "servers"]
+pytest_plugins = ["collector", "kinds", "servers"]
 
 # The settings of whoever runs the tests are not those that are tested. Before a test is read, as
 # some make settings when their file is; processes that tests start have this environment, too.
 for name in set(os.environ):
-    if name.upper().startswith(("RELAY_", "OPENAI_")):
+    if name.upper().startswith(("RELAY_", "OPENAI_", "OTEL_")):
         del os.environ[name]
 
 # Reading whom to trust takes 50 ms; a thousand clients of the tests would each do it anew.

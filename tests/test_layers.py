@@ -73,12 +73,15 @@ BORDERS = {
     "psycopg": ("stores",),
     "redis": ("stores",),
     "prometheus_client": ("telemetry",),
+    "opentelemetry": ("telemetry",),
+    "requests": ("telemetry",),
 }
 """Foreign packages, and the only units that may import them."""
 
 LATE_IMPORTS = {
     "cli": "the help is there at once, without what the commands need",
     "local": "an engine is an optional extra",
+    "telemetry": "what sends traces opens a socket when it is imported",
     "scraping": "Prometheus' library takes 30 ms, and the first scrape is early enough for it",
     "upstream": "httpx takes a tenth of a second, and is for proxies and HTTP/2 only",
 }
@@ -252,6 +255,14 @@ def test_the_server_loads_no_httpx_before_an_upstream_wants_it():
 def test_the_library_of_prometheus_is_loaded_by_the_first_scrape():
     loaded = {name.partition(".")[0] for name in watched_import("relay.serving")["modules"]}
     assert "prometheus_client" not in loaded
+
+
+def test_the_library_of_opentelemetry_is_loaded_by_what_sends_traces():
+    watched = watched_import("relay.serving", "relay.telemetry.tracing")
+    loaded = {name for name in watched["modules"] if name.startswith("opentelemetry")}
+    assert not any(
+        name.startswith(("opentelemetry.sdk", "opentelemetry.exporter")) for name in loaded
+    )
 
 
 @pytest.mark.parametrize("module", ["relay", "relay.cli"])

@@ -309,6 +309,9 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             "bearer of GET /metrics, beside admin_key; without either it is answered on loopback"
             " only, and while nobody needs a key",
         ),
+        Flag("traces_url", "", "where traces go: the OTLP/HTTP address of a collector"),
+        Flag("traces_sample", "1", "part of the requests that is traced, 0 to 1"),
+        Flag("traces_headers", "", "headers for that collector: name=value, comma separated"),
         Flag(
             "log_level",
             "info",

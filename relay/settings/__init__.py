@@ -39,7 +39,7 @@ from relay.settings.routes import History, ModelSettings, OfflineSettings, Targe
 from relay.settings.sockets import SocketSettings
 from relay.settings.sources import SettingsError, load_settings, settings_files
 from relay.settings.upstream import BreakerSettings, SomeTimeouts, Timeouts, UpstreamSettings
-from relay.settings.values import is_loopback
+from relay.settings.values import headers_in, is_loopback
 
 __all__ = [
     "LOCAL",
@@ -71,6 +71,7 @@ __all__ = [
     "Window",
     "check_identity_url",
     "env_example",
+    "headers_in",
     "is_loopback",
     "leaves",
     "load_settings",

@@ -15,6 +15,7 @@ from relay.settings.upstream import Section, SomeTimeouts, Timeouts, UpstreamSet
 from relay.settings.values import (
     Address,
     BaseUrl,
+    HeaderSecret,
     Names,
     Patterns,
     Seconds,
@@ -273,6 +274,15 @@ class Settings(Section):
         None,
         description="bearer of GET /metrics, beside admin_key; without either it is answered on"
         " loopback only, and while nobody needs a key",
+    )
+    traces_url: BaseUrl | None = Field(
+        None, description="where traces go: the OTLP/HTTP address of a collector"
+    )
+    traces_sample: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="part of the requests that is traced, 0 to 1"
+    )
+    traces_headers: HeaderSecret | None = Field(
+        None, description="headers for that collector: name=value, comma separated"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe event that is logged; debug logs each request"

@@ -6,14 +6,18 @@ are checked. No message of this file holds the value it complains of.
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 
 VARIABLES = "variables"
 """The key of the validation context under which the gathered variables stand."""
+
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def split_commas(value: object) -> object:
@@ -47,6 +51,31 @@ def _check_key(secret: SecretStr) -> SecretStr:
     value = secret.get_secret_value()
     if not value or not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError("a key is printable ASCII without spaces, and not empty")
+    return secret
+
+
+def headers_in(text: str) -> dict[str, str]:
+    """The headers of `name=value,name=value`, whose values may be percent-encoded.
+
+    Raises:
+        ValueError: it has another form, or a line break would be in a header.
+
+    Source: OpenTelemetry, "Protocol Exporter", Specifying headers via environment variables.
+    """
+    headers = {}
+    for pair in filter(None, map(str.strip, text.split(","))):
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        value = unquote(value)
+        if not (
+            equals and _HEADER_NAME.fullmatch(name) and value.isascii() and value.isprintable()
+        ):
+            raise ValueError("headers are name=value, with commas between, of printable ASCII")
+        headers[name.lower()] = value
+    return headers
+
+
+def _check_headers(secret: SecretStr) -> SecretStr:
+    headers_in(secret.get_secret_value())
     return secret
 
 
@@ -106,6 +135,11 @@ SocketPaths = Annotated[tuple[SocketPath, ...], BeforeValidator(split_commas)]
 
 Secret = Annotated[SecretStr, BeforeValidator(_resolve_secret), AfterValidator(_check_key)]
 Secrets = Annotated[tuple[Secret, ...], BeforeValidator(split_commas)]
+
+HeaderSecret = Annotated[
+    SecretStr, BeforeValidator(_resolve_secret), AfterValidator(_check_headers)
+]
+"""Headers as `OTEL_EXPORTER_OTLP_HEADERS` has them; `headers_in` takes them apart."""
 
 Address = Annotated[str, BeforeValidator(_resolve_secret)]
 """The URL of a database; it may hold a password, so it may be given like a secret."""

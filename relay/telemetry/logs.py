@@ -71,12 +71,14 @@ def configure(level: str, form: str) -> None:
     """Send the logs of the relay and of its server to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
-    for name in (ROOT, "uvicorn"):
+    # The server's own start and stop lines say nothing that ours do not; that a collector of traces
+    # is away would be told every few seconds.
+    levels = {ROOT: level.upper(), "uvicorn": "WARNING", "opentelemetry": "CRITICAL"}
+    for name, least in levels.items():
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.propagate = False
-        # The server's own start and stop lines say nothing that ours do not.
-        logger.setLevel(level.upper() if name == ROOT else "WARNING")
+        logger.setLevel(least)
 
 
 def observer(level: int, name: str) -> Observer:

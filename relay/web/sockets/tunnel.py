@@ -94,6 +94,7 @@ class Tunnel:
             if self._crowd.draining:
                 raise ShuttingDown
             turns.users.enter()
+            turns.traces.enter(self._wire.scope["headers"])
             self._billing = billing = Billing(turns.accounts, identity, self._wire.scope["path"])
             try:
                 await self._serve(turns.sessions, billing)

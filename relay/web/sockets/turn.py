@@ -18,6 +18,7 @@ from relay.keys import Keyring
 from relay.sessions import Sessions
 from relay.settings import SocketSettings
 from relay.sse import WholeEvents
+from relay.telemetry.traces import NoTraces, Traces
 from relay.types import Call, Identity
 from relay.usage import UsageInStream
 from relay.web.accounts import Accounts
@@ -45,6 +46,7 @@ class Turns:
     accounts: Accounts
     limits: SocketSettings
     sessions: Sessions
+    traces: Traces | NoTraces
 
 
 Latest = Callable[[], Turns]
@@ -76,6 +78,7 @@ class Turn:
         self._began = perf_counter()
         self._ended_by: RelayError | None = None
         turns.users.enter()
+        turns.traces.enter(wire.scope["headers"])  # for the task, which begins in this context
         self.task = asyncio.get_running_loop().create_task(self._run())
         self.task.add_done_callback(self._over)
 
