@@ -8,9 +8,11 @@ model       where its calls go, and what about that was hardly meant
 local       looked for, its head read, not loaded; only when something is answered by it
 ledger      where usage is kept: reached, not changed
 limits      Redis, where calls are counted in one: reached likewise
+traces      their collector, where there is one: sent an empty list of them
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,10 +48,13 @@ from relay.stores import StoreUnavailable, look
 from relay.stores.counters import open_counters
 from relay.stores.schema import refusal
 from relay.stores.url import parse_store_url
+from relay.telemetry.tracing import check_installed, connect
 from relay.upstream import open_upstream
 
 PATIENCE_S = 10.0
 """The longest wait for an upstream, also where its own limits are wider."""
+
+COLLECTOR_PATIENCE_S = 2.0
 
 _KEPT = {
     "current": "usage is kept",
@@ -96,6 +101,8 @@ def _read(settings: Settings) -> Iterator[Finding]:
     yield _ledger(settings)
     if settings.redis_url is not None:
         yield _limits_in(settings, settings.redis_url)
+    if settings.traces_url is not None:
+        yield _traces(settings, settings.traces_url)
     yield from _local(settings)
 
 
@@ -162,6 +169,21 @@ def _limits_in(settings: Settings, url: str) -> Finding:
         return Finding("limits", shown(url), "wrong", str(exc))
     elapsed_ms = (time.perf_counter() - began) * 1000
     return Finding("limits", shown(url), "ok", f"counted in Redis, {elapsed_ms:.0f} ms")
+
+
+def _traces(settings: Settings, url: str) -> Finding:
+    try:
+        check_installed()
+    except SettingsError as exc:
+        return Finding("traces", url, "wrong", str(exc))
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # what is wrong is said below
+    collector = connect(settings, patience_s=COLLECTOR_PATIENCE_S)
+    began = time.perf_counter()
+    if why := collector.send(()):
+        return Finding("traces", url, "wrong", f"no collector takes them there: {why}")
+    elapsed_ms = (time.perf_counter() - began) * 1000
+    part = f"{settings.traces_sample * 100:.4g} % of the requests"
+    return Finding("traces", url, "ok", f"{part}, {elapsed_ms:.0f} ms")
 
 
 async def _reach_all(settings: Settings) -> list[_Reached]:

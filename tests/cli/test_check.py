@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from collector import Collector
 from fake_script import Gate, Script
 from fake_upstream import FakeUpstream, Received
 from servers import RedisServer
@@ -379,6 +380,27 @@ def test_it_says_whether_limits_can_be_counted(relay: Program, redis_server: Red
             assert "canary" not in checked.stdout + checked.stderr
         client.acl_deluser("canary")
         assert client.keys("*") == []
+
+
+def test_it_says_whether_a_collector_takes_traces(relay: Program, collector: Collector) -> None:
+    env = {"RELAY_LOCAL": "echo", "RELAY_TRACES_HEADERS": "authorization=Bearer canary"}
+    for url, status, code, said in (
+        (collector.url, 200, 0, r"http://127.0.0.1:\d+ ok 100 % of the requests, \d+ ms"),
+        (f"{collector.url}/v1/traces", 200, 0, ".* ok 100 % of the requests, .*"),
+        (f"{collector.url}/else", 200, 1, ".* wrong no collector takes them there: .* status 404"),
+        (collector.url, 401, 1, ".* wrong no collector takes them there: .* status 401"),
+        ("http://127.0.0.1:9", 200, 1, ".* wrong no collector takes them there: .* be reached.*"),
+        ("nonsense", 200, 1, ".*"),
+    ):
+        collector.status = status
+        checked = relay("check", env={**env, "RELAY_TRACES_URL": url})
+        assert checked.returncode == code, checked.stdout
+        found = rows(checked.stdout)
+        assert re.fullmatch(said, found["settings" if url == "nonsense" else "traces"])
+        assert "canary" not in checked.stdout + checked.stderr
+        assert checked.stderr == ""
+    assert collector.headers[0]["authorization"] == "Bearer canary"
+    assert collector.spans == []
 
 
 def test_each_local_model_is_listed_with_what_is_mapped_to_it(relay: Program) -> None:
