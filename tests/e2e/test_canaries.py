@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import httpx
 import transcripts
+from collector import Collector
 from fake_script import Script
 from fake_upstream import FakeUpstream
 from identity_provider import AUDIENCE, IdentityProvider
@@ -29,6 +30,7 @@ CONFIGURED = "rk-canary-configured-0123456789"
 ADMIN = "ak-canary-admin-0123456789"
 METRICS = "mk-canary-metrics-0123456789"
 SIGNING = "ts-canary-signing-0123456789"
+TRACES = "tr-canary-traces-0123456789"
 
 
 def configuration(upstream: FakeUpstream, provider: IdentityProvider) -> str:
@@ -125,7 +127,11 @@ def ways(secrets: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def test_18_no_secret_is_said_written_or_kept_whatever_fails(
-    tmp_path: Path, upstream: FakeUpstream, redis_server: RedisServer, postgres_url: str
+    tmp_path: Path,
+    upstream: FakeUpstream,
+    redis_server: RedisServer,
+    postgres_url: str,
+    collector: Collector,
 ) -> None:
     settle(prepare(postgres_url))
     said: list[str] = []
@@ -136,6 +142,8 @@ def test_18_no_secret_is_said_written_or_kept_whatever_fails(
             "admin_key": ADMIN,
             "metrics_key": METRICS,
             "token_secret": SIGNING,
+            "traces_url": collector.url,
+            "traces_headers": f"authorization=Bearer {TRACES}",
             "database_url": postgres_url,
             "redis_url": redis_server.url,
             "log_level": "debug",
@@ -165,6 +173,7 @@ def test_18_no_secret_is_said_written_or_kept_whatever_fails(
                 "admin": ADMIN,
                 "metrics": METRICS,
                 "signing": SIGNING,
+                "traces": TRACES,
                 "pool one": POOL[0],
                 "pool two": POOL[1],
                 "virtual": made["key"],
@@ -183,6 +192,7 @@ def test_18_no_secret_is_said_written_or_kept_whatever_fails(
             http.post("/v1/chat/completions", json=leaked, **callers[2])
             misplaced = chat(model=made["key"], max_tokens=5)
             http.post("/v1/chat/completions", json=misplaced, **callers[2])
+            http.get(f"/v1/files/{made['key']}", headers=callers[2]["headers"])
             # Those that put a key of the pool aside come last, and say it aloud.
             faults = [
                 (name, streamed)
@@ -233,8 +243,14 @@ def test_18_no_secret_is_said_written_or_kept_whatever_fails(
         for path in tmp_path.rglob("*")
         if path.is_file() and path.name != "relay.toml"
     }
+    traced = b"".join(collector.bodies).decode(errors="replace")
+    names = {span.name for span in collector.spans}
+    assert {"POST /v1/chat/completions", "chat m", "GET /v1/files"} <= names
+    assert {span["error.type"] for span in collector.spans} >= {"500", "upstream_timeout"}
+    assert "my key is" not in traced
     assert '"path":"/v1/chat/completions"' in written["log"].replace(" ", "")
-    places = {"answers": "\n".join(said), "PostgreSQL": kept, "Redis": counted, **written}
+    told = {"answers": "\n".join(said), "PostgreSQL": kept, "Redis": counted, "traces": traced}
+    places = {**told, **written}
     found = {
         (name, place)
         for name, secret in secrets.items()
