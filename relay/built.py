@@ -340,6 +340,7 @@ class Built:
             metrics_key=MetricsKey(settings, on=self._scrape is not None, guarded=keyring.guarded),
             accounts=accounts,
             users=self.users,
+            apart=isinstance(self._traces, Traces),
         )
         self._door = TracedDoor(door, self._traces) if isinstance(self._traces, Traces) else door
         return Cors(

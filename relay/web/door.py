@@ -50,8 +50,12 @@ class Door:
         metrics_key: MetricsKey,
         accounts: Accounts,
         users: Users,
+        apart: bool = False,
     ) -> None:
-        """Without `app`'s stack are reached: `direct`, by method and path, then `passthrough`."""
+        """Without `app`'s stack are reached: `direct`, by method and path, then `passthrough`.
+
+        `apart`: each visit is closed in the context of its request, where traces find themselves.
+        """
         self._app = app
         self._direct = direct
         self._passthrough = passthrough
@@ -63,6 +67,7 @@ class Door:
         self._users = users
         self._told = accounts.told
         self._over: deque[Visit] = deque()
+        self._end = self._end_apart if apart else self._end_together
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.enter(AsgiClient(scope, receive, send))
@@ -136,7 +141,7 @@ class Door:
         client.scope.setdefault("state", {})["visit"] = visit
         await self._app(client.scope, client.receive, visit.send)
 
-    def _end(self, visit: Visit) -> None:
+    def _end_together(self, visit: Visit) -> None:
         """Have it closed in a moment, one after another with those that end at the same time.
 
         What runs again while the processor has it in its cache costs half.
@@ -144,6 +149,9 @@ class Door:
         if not self._over:
             visit.client.task.get_loop().call_soon(self._close_all)
         self._over.append(visit)
+
+    def _end_apart(self, visit: Visit) -> None:
+        visit.client.task.get_loop().call_soon(self._close, visit)
 
     def _close_all(self) -> None:
         over = self._over

@@ -5,10 +5,12 @@ import json
 import os
 import re
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -379,6 +381,36 @@ def test_calls_of_other_kinds_are_traced_likewise(
     assert sent == f"00-{TRACE}-{attempt.id}-01"
     named = {"/v1/embeddings": "embeddings m", "/v1/messages": "chat m"}
     assert attempt.name == named.get(path, f"POST {path}")
+
+
+def test_requests_that_end_at_the_same_time_keep_to_their_own_traces(
+    traced: RunningRelay, upstream: FakeUpstream, collector: Collector
+) -> None:
+    # Pieces of requests that wait on connections, so that the relay reads all of them at once.
+    body = json.dumps(chat()).encode()
+    upstream.answer(good())
+    address = urlsplit(traced.root)
+    parents = {f"request-{number}": f"{number + 1:032x}" for number in range(40)}
+    sockets = []
+    for name, trace in parents.items():
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: relay\r\nx-request-id: {name}\r\n"
+            f"traceparent: 00-{trace}-{SPAN}-01\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\n\r\n"
+        )
+        sockets.append(socket.create_connection((address.hostname, address.port)))
+        sockets[-1].sendall(head.encode() + body[:-1])
+    for one in sockets:
+        one.sendall(body[-1:])
+    for one in sockets:
+        assert one.recv(65536).startswith(b"HTTP/1.1 200")
+        one.close()
+    spans = collector.after(traced)
+    requests = [span for span in spans if span.kind == "SERVER"]
+    assert {span["relay.request.id"]: span.trace for span in requests} == parents
+    for request in requests:
+        own = [span for span in spans if span.trace == request.trace]
+        assert request_and_attempts(own)[0] is request
 
 
 @pytest.mark.parametrize(
