@@ -4,6 +4,8 @@ sk-… rk-… ek-… pk-…     keys of providers, of ours, and tokens for brows
 eyJ….eyJ….SIGNATURE     JWTs, encrypted ones too, of which parts may be empty; `eyJ` is `{"`
 """
 
+import re
+
 FORMS = r"""\b (?:
       [srep]k - [A-Za-z0-9_-]{8,} (?: \.[A-Za-z0-9_-]+ )?
     | (?-i:eyJ) [A-Za-z0-9_-]{8,} (?: \.[A-Za-z0-9_-]* )*
@@ -12,3 +14,6 @@ FORMS = r"""\b (?:
 
 `eyJ` in another case would also be the beginning of a volcano's name.
 """
+
+SECRET = re.compile(FORMS, re.VERBOSE)
+"""One of these."""

@@ -10,15 +10,14 @@ from collections.abc import Callable
 from typing import Literal, cast
 
 from relay.plugins import PluginMissing, find_plugin
-from relay.secret_forms import FORMS
+from relay.secret_forms import SECRET
 
 GROUP = "relay.redactors"
 
 Kind = Literal["request", "response"]
 Redact = Callable[[bytes, Kind], bytes | None]
 
-_SECRET_TEXT = re.compile(FORMS, re.VERBOSE)
-_SECRETS = re.compile(_SECRET_TEXT.pattern.encode(), re.VERBOSE)
+_SECRETS = re.compile(SECRET.pattern.encode(), re.VERBOSE)
 
 
 def redact_keys(body: bytes, _: Kind = "request") -> bytes:
@@ -28,7 +27,7 @@ def redact_keys(body: bytes, _: Kind = "request") -> bytes:
 
 def without_keys(text: str) -> str:
     """The same for a short text."""
-    return _SECRET_TEXT.sub("[redacted]", text)
+    return SECRET.sub("[redacted]", text)
 
 
 def load_redactor(name: str | None) -> Redact:

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from relay.attempts import Trail
 from relay.errors import RelayError, UpstreamStatus
 from relay.header_lines import BREAK, lines_of, pairs_of
 from relay.limits import without_upstreams
+from relay.secret_forms import SECRET
 from relay.sse import WholeEvents, is_plain_stream
 from relay.types import ANONYMOUS, Answer, Identity, RawHeaders
 from relay.web.client import Client, Wait
@@ -25,6 +26,9 @@ STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")
 _Pour = Callable[[Callable[[bytes], Wait]], Awaitable[bytes]]
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+SHORTEST_KEY = 8
+"""An id with which a key happens to end is shorter than that."""
 
 
 class Visit:
@@ -59,7 +63,7 @@ class Visit:
         self.end = client.end
         self.headers = client.head.named
         self.identity: Identity = ANONYMOUS
-        self.request_id = _request_id(self.headers.get(b"x-request-id"))
+        self.request_id = _request_id(self.headers)
         self.limits_as: Callable[[RawHeaders], RawHeaders] | None = None
         self.own_lines = b""
         self.kept = False  # whether it goes into the ledger
@@ -217,10 +221,15 @@ def answer_headers(error: RelayError) -> RawHeaders:
     return error.headers if isinstance(error, UpstreamStatus) else [JSON, *error.headers]
 
 
-def _request_id(given: bytes | None) -> str:
-    if given is not None and _SANE_ID.fullmatch(given):
-        return given.decode()
-    return new_request_id()
+def _request_id(headers: Mapping[bytes, bytes]) -> str:
+    """The client's own, if that is sane, else a new one; a key put into the wrong place is none."""
+    given = headers.get(b"x-request-id")
+    if given is None or not _SANE_ID.fullmatch(given) or SECRET.search(text := given.decode()):
+        return new_request_id()
+    shown = (headers.get(name, b"") for name in (b"authorization", b"x-api-key"))
+    if len(given) >= SHORTEST_KEY and any(key.endswith(given) for key in shown):
+        return new_request_id()
+    return text
 
 
 def new_request_id() -> str:

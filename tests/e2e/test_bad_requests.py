@@ -276,3 +276,17 @@ def test_no_request_is_a_fault_of_ours(echo: RunningRelay, body: dict[str, Any])
 @given(body=st.binary(max_size=200))
 def test_no_bytes_are_a_fault_of_ours(echo: RunningRelay, body: bytes) -> None:
     envelope(echo.http.post("/v1/chat/completions", content=body, headers=JSON), 400)
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-api-key"])
+def test_a_key_is_no_request_id(start_relay: StartRelay, name: str) -> None:
+    """It would stand in the log and in the ledger."""
+    key = "words-of-no-known-form"
+    relay = start_relay(local="echo", api_keys=[key])
+    path = {"authorization": "/v1/chat/completions", "x-api-key": "/v1/messages"}[name]
+    shown = {name: f"Bearer {key}" if name == "authorization" else key}
+    body = {**chat(), "max_tokens": 5}
+    for id_, kept in ((key, False), ("rk-another-0123456789", False), ("form", True)):
+        answer = relay.http.post(path, json=body, headers={**shown, "x-request-id": id_})
+        assert answer.status_code == 200
+        assert (answer.headers["x-request-id"] == id_) is kept

@@ -193,6 +193,10 @@ def test_18_no_secret_is_said_written_or_kept_whatever_fails(
             misplaced = chat(model=made["key"], max_tokens=5)
             http.post("/v1/chat/completions", json=misplaced, **callers[2])
             http.get(f"/v1/files/{made['key']}", headers=callers[2]["headers"])
+            for caller, key in ((callers[0], STATIC), (callers[2], made["key"])):
+                called_so = {**caller["headers"], "x-request-id": key}
+                told = http.post("/v1/chat/completions", json=chat(max_tokens=5), headers=called_so)
+                said.append(all_of(told))
             # Those that put a key of the pool aside come last, and say it aloud.
             faults = [
                 (name, streamed)
