@@ -187,6 +187,26 @@ def test_prometheus_finds_the_pods_has_their_key_and_is_let_in(helm: Any) -> Non
     assert "prometheus.io/scrape" not in annotations
 
 
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("http://collector:4318", 4318),
+        ("http://[fd00::1]:4318/v1/traces", 4318),
+        ("http://10.0.0.5", 80),
+        ("https://traces.example", 443),
+    ],
+)
+def test_pods_reach_the_collector_of_their_traces(helm: Any, url: str, port: int) -> None:
+    found = rendered(helm, {"settings": {"traces_url": url}})
+    (_, out) = found["NetworkPolicy"]["spec"]["egress"]
+    usual = [443, 5432, 6379]
+    assert [one["port"] for one in out["ports"]] == [*usual, port]
+    (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert {"name": "RELAY_TRACES_URL", "value": url} in container["env"]
+    (_, out) = rendered(helm, {})["NetworkPolicy"]["spec"]["egress"]
+    assert [one["port"] for one in out["ports"]] == usual
+
+
 def test_what_changes_the_configuration_changes_the_pods(helm: Any) -> None:
     def mark(values: dict[str, Any]) -> str:
         template = rendered(helm, values)["Deployment"]["spec"]["template"]
