@@ -19,6 +19,7 @@ from operator import itemgetter
 from typing import Protocol
 
 from relay.events import RequestEnded
+from relay.ledger.off import Ended
 from relay.ledger.redaction import Redact, redact_keys
 from relay.ledger.rows import as_rows
 from relay.stores import Bodies, LedgerRow, Store, StoreUnavailable
@@ -93,7 +94,7 @@ class Ledger:
         self._keep_s, self._bodies_keep_s = keep_days * DAY_S, bodies_keep_days * DAY_S
         self._redact = redact
         self._max_rows = max_rows
-        self._queue: deque[RequestEnded] = deque()
+        self._queue: deque[Ended] = deque()
         self._bodies: deque[Bodies] = deque()
         self._bodies_bytes = 0
         self._filled = asyncio.Event()
@@ -112,7 +113,7 @@ class Ledger:
         """Begin to write; to be called in the event loop."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def add(self, ended: RequestEnded, bodies: Bodies | None = None) -> None:
+    def add(self, ended: Ended, bodies: Bodies | None = None) -> None:
         """Take what has ended."""
         queue = self._queue
         if self.full:
@@ -191,7 +192,7 @@ class Ledger:
         rows: list[LedgerRow] = []
         for start in range(0, len(batch), ROWS_AT_ONCE):
             some = batch[start : start + ROWS_AT_ONCE]
-            if None in map(_COST, some) and any(map(_is_unpriced, some)):
+            if None in map(_COST, some) and any(map(_unpriced, some)):
                 pricing = self._pricing()
                 await self._ready(pricing)
                 some = [_priced(one, pricing) for one in some]
@@ -289,12 +290,15 @@ class Ledger:
             self._lost_told, self._bodies_lost = self.lost, 0
 
 
-def _priced(ended: RequestEnded, pricing: Pricing) -> RequestEnded:
+def _priced(ended: Ended, pricing: Pricing) -> Ended:
     """With its price, if it has none and there is one now."""
-    if ended.cost_nano is not None or ended.usage is None:
+    if not isinstance(ended, RequestEnded) or (usage := _unpriced(ended)) is None:
         return ended
-    return ended._replace(cost_nano=pricing.cost(ended.served, ended.target, ended.usage))
+    return ended._replace(cost_nano=pricing.cost(ended.served, ended.target, usage))
 
 
-def _is_unpriced(ended: RequestEnded) -> bool:
-    return ended.cost_nano is None and ended.usage is not None
+def _unpriced(ended: Ended) -> Usage | None:
+    """What its price can be known by."""
+    if isinstance(ended, RequestEnded) and ended.cost_nano is None:
+        return ended.usage
+    return None

@@ -3,7 +3,10 @@
 from typing import Protocol
 
 from relay.events import RequestEnded
-from relay.stores import Bodies
+from relay.stores import Bodies, LedgerRow
+
+Ended = RequestEnded | LedgerRow
+"""What is left of a request: its row, or that and what its price can be known by later."""
 
 
 class Book(Protocol):
@@ -14,7 +17,10 @@ class Book(Protocol):
         """Whether whoever is about to ask should wait for `room`."""
         ...
 
-    def add(self, ended: RequestEnded, bodies: Bodies | None = None) -> None: ...
+    def add(self, ended: Ended, bodies: Bodies | None = None) -> None:
+        """Take what has ended; of a `RequestEnded` the price is still to come."""
+        ...
+
     async def room(self) -> None:
         """Wait for room, but not for long."""
         ...
@@ -25,7 +31,7 @@ class NoLedger:
 
     full = False
 
-    def add(self, ended: RequestEnded, bodies: Bodies | None = None) -> None:
+    def add(self, ended: Ended, bodies: Bodies | None = None) -> None:
         """Nothing is kept."""
 
     async def room(self) -> None:

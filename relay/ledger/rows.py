@@ -1,4 +1,4 @@
-"""What ended, as rows of the ledger: the same tuples, less what the ledger does not keep.
+"""What ended, as rows of the ledger: what is none yet loses what the ledger does not keep.
 
 What the client chose (the name of a model, a path) may hold a key that was put into a wrong place.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from operator import itemgetter
 
-from relay.events import RequestEnded
+from relay.ledger.off import Ended
 from relay.ledger.redaction import without_keys
 from relay.stores import LedgerRow
 
@@ -22,9 +22,9 @@ _CHOSEN = [
 """Of these there are few different ones among many rows."""
 
 
-def as_rows(ended: Iterable[RequestEnded]) -> Sequence[LedgerRow]:
+def as_rows(ended: Iterable[Ended]) -> Sequence[LedgerRow]:
     """The rows of requests."""
-    rows = list(map(_ROW, map(_KEPT, ended)))
+    rows = [one if isinstance(one, LedgerRow) else _ROW(_KEPT(one)) for one in ended]
     chosen = {text for column in _CHOSEN for text in set(map(column, rows))}
     if all(text == without_keys(text) for text in chosen):
         return rows

@@ -11,15 +11,15 @@ from relay.attempts import Trail
 from relay.events import Observer, RequestEnded, ignore
 from relay.ledger import NO_LEDGER, Book
 from relay.prices import Prices
-from relay.stores import Bodies
+from relay.stores import Bodies, LedgerRow
 from relay.types import Identity
 
 _NOTED = slice(256)
 """Characters that are noted of what a client chose: the name of a model, a path."""
 
 
-_ended: Callable[[tuple[object, ...]], RequestEnded] = partial(tuple.__new__, RequestEnded)
-"""`RequestEnded`, without a function in Python that takes all of this apart once more."""
+_row: Callable[[tuple[object, ...]], LedgerRow] = partial(tuple.__new__, LedgerRow)
+"""`LedgerRow`, without a function in Python that takes all of this apart once more."""
 
 
 class Accounts:
@@ -64,7 +64,7 @@ class Accounts:
         if not self.told:
             return
         streamed = trail.stream and trail.first_byte_at
-        ended = _ended(
+        row = _row(
             (
                 time() - duration_s,
                 request_id,
@@ -89,16 +89,17 @@ class Accounts:
                 cost_nano,
                 trail.first_byte_at - began if streamed else None,
                 duration_s,
-                method,
-                usage,
             )
         )
-        if self.observe is not ignore:
-            self.observe(ended)
+        ended: LedgerRow | RequestEnded = row
+        priced_later = cost_nano is None and usage is not None
+        if priced_later or self.observe is not ignore:
+            told = RequestEnded(*row, method, usage)
+            self.observe(told)
+            if priced_later:
+                ended = told
         if kept:
-            self.ledger.add(
-                ended,
-                None
-                if bodies is None
-                else Bodies(ended.at, request_id, identity.key_id, bodies[0], bodies[1]),
-            )
+            kept_bodies = None
+            if bodies is not None:
+                kept_bodies = Bodies(row.at, request_id, identity.key_id, bodies[0], bodies[1])
+            self.ledger.add(ended, kept_bodies)
