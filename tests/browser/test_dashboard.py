@@ -456,6 +456,23 @@ def test_it_speaks_chinese_and_fits_a_phone(relay: RunningRelay, open_page: Open
     expect(page.get_by_role("link", name="Audit")).to_be_visible()
 
 
+def test_on_a_phone_a_row_is_a_card_that_needs_no_sideways_scrolling(
+    relay: RunningRelay, open_page: Open
+) -> None:
+    page = open_page(relay.root, width=360)
+    for view in ("keys", "requests", "teams"):
+        page.goto(f"{relay.root}/dashboard#{view}")
+        rows = page.locator(f"#{view}-list .scroll")
+        expect(rows).to_be_visible()
+        assert rows.evaluate("it => it.scrollWidth - it.clientWidth") == 0, view
+    page.goto(f"{relay.root}/dashboard#keys")
+    row = page.locator("#keys-list tr[data-key]").first
+    limits = row.locator("td[data-head=Limits]")
+    assert limits.evaluate("it => getComputedStyle(it, '::before').content") == '"Limits"'
+    row.get_by_role("button", name="Change").click()  # in reach of a thumb
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
 def test_without_an_admin_key_the_page_says_how_to_have_one(
     echo: RunningRelay, open_page: Open
 ) -> None:

@@ -44,11 +44,14 @@ export function table(label, heads, rows) {
   );
 }
 
-/** The first cell of a row names it. */
+/** The first cell of a row names it; the others tell their heads, for where a row is a card. */
 export function cells(heads, row) {
-  return row.map((cell, place) => place
-    ? make("td", { class: heads[place][1] }, cell)
-    : make("th", { scope: "row", class: heads[place][1] }, cell));
+  return row.map((cell, place) => {
+    const [word, kind, name] = heads[place];
+    return place
+      ? make("td", { class: kind, "data-head": name ? word : say(word) }, cell)
+      : make("th", { scope: "row", class: kind }, cell);
+  });
 }
 
 /** Something with a heading that stands where figures would be. */
