@@ -32,9 +32,6 @@ IMAGE_TOKENS = 1000
 """What a picture (or sound) inside a prompt counts where nobody tells, whatever its size."""
 
 SAMPLE_BYTES = 4096
-SMALL_BYTES = 2048
-"""Up to this it takes less to parse all of a body than to look for its usage."""
-
 LARGE_BYTES = 8192
 """A body beyond this is searched for its usage from the end, rather than parsed."""
 
@@ -49,12 +46,6 @@ _WRITTEN = re.compile(
 )
 _DECODER = json.JSONDecoder()
 _TOLD = re.compile(rb'"usage"\s*:\s*\{')
-_LAST_MEMBERS = re.compile(
-    rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})\s*'
-    rb'(?:,\s*"\w+"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*)*\}\s*\Z'
-)
-"""An object's end with its `usage`, which has objects in it but none in these, and what is behind
-that: short texts, numbers, `null`. As one brace follows them, it is the answer's own."""
 
 
 def read_usage(told: object) -> Usage | None:
@@ -115,13 +106,14 @@ def usage_in_body(body: bytes) -> Usage | None:
     at = body.rfind(_NAME)
     if at < 0:
         return None
-    small = len(body) <= SMALL_BYTES
-    if not small and (end := _LAST_MEMBERS.match(body, at)) is not None:  # as nearly always
-        try:
-            if usage := read_usage(orjson.loads(end[1])):
-                return usage
+    if len(body) - at <= LARGE_BYTES:
+        try:  # an object with its last members; that is none if there are more braces behind them
+            last = orjson.loads(b"{" + body[at:])
         except orjson.JSONDecodeError:
-            return None
+            pass
+        else:
+            if usage := read_usage(last["usage"]):  # as nearly always
+                return usage
     if len(body) > LARGE_BYTES:
         usage = usage_in_tail(body[-LARGE_BYTES:])
         if usage is not None:

@@ -26,7 +26,7 @@ import orjson
 MAX_BYTES = 1024 * 1024
 """A longer file is written anew: one line for each sum."""
 
-CALLS_AHEAD = 16
+CALLS_AHEAD = 128
 """A line may say so many calls more than there were, so that not each needs a line."""
 
 AGAIN_S = 1.0

@@ -36,10 +36,10 @@ class Held(Granted):
         self.settled = False
 
     @property
-    def used(self) -> list[Used]:
+    def used(self) -> Sequence[Used]:
         if len(self.parts) == 1:  # as most have
-            account, entry, *_ = self.parts[0]
-            return [_used((account.requests, account.tokens, WINDOW_S if entry else 0.0))]
+            account, entry, _, _, _ = self.parts[0]
+            return (_used((account.requests, account.tokens, WINDOW_S if entry else 0.0)),)
         return [
             _used((account.requests, account.tokens, WINDOW_S if entry else 0.0))
             for account, entry, *_ in self.parts
