@@ -466,9 +466,14 @@ def test_on_a_phone_a_row_is_a_card_that_needs_no_sideways_scrolling(
         expect(rows).to_be_visible()
         assert rows.evaluate("it => it.scrollWidth - it.clientWidth") == 0, view
     page.goto(f"{relay.root}/dashboard#keys")
+    # The list is drawn once more when it is shown, so what was found may be gone.
+    page.wait_for_function(
+        """() => {
+            const cell = document.querySelector("#keys-list td[data-head=Limits]");
+            return cell && getComputedStyle(cell, "::before").content === '"Limits"';
+        }"""
+    )
     row = page.locator("#keys-list tr[data-key]").first
-    limits = row.locator("td[data-head=Limits]")
-    assert limits.evaluate("it => getComputedStyle(it, '::before').content") == '"Limits"'
     row.get_by_role("button", name="Change").click()  # in reach of a thumb
     expect(page.get_by_role("dialog")).to_be_visible()
 
